@@ -1,0 +1,351 @@
+//! One backup end to end: hooks, sources, disks, packs, index, and the manifest last.
+
+mod cursor;
+mod disk;
+mod hooks;
+mod pages;
+
+pub use hooks::Hooks;
+
+use crate::chunk::Reader;
+use crate::clock::{Clock, Point};
+use crate::image::disk::DiskImage;
+use crate::image::{self, ReadAt};
+use crate::monitor::Monitor;
+use crate::store;
+use crate::vault::map::Layout;
+use crate::vault::tags::Tags;
+use crate::vault::{
+    self, Address, Consistency, Content, Disk, Manifest, ResourceKind, ResourceName, Statistics, Vault, random_id,
+};
+use crate::writer::{self, Writer, merge};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Memory for pages and footers of the parent.
+const READER_CACHE: u64 = 16 << 20;
+
+/// Why a backup was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The vault could not be read or written.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// Chunks could not be written.
+    #[error(transparent)]
+    Write(#[from] writer::Error),
+    /// A source could not be read.
+    #[error(transparent)]
+    Source(#[from] image::Error),
+    /// A hook failed.
+    #[error("the --{which} command {command:?} failed ({why})")]
+    Hook {
+        /// `before` or `after`.
+        which: &'static str,
+        /// The command.
+        command: String,
+        /// How it ended.
+        why: String,
+    },
+    /// The backup is committed, and then the `--after` command failed.
+    #[error("backup {address} is committed, but the --after command failed; check that nothing stayed frozen")]
+    AfterCommit {
+        /// The backup.
+        address: Address,
+        /// The hook's error.
+        #[source]
+        source: Box<Error>,
+    },
+    /// What was asked for breaks a limit of the format.
+    #[error("{what}")]
+    Invalid {
+        /// A sentence saying which.
+        what: String,
+    },
+    /// A disk is larger than the format allows at this chunk size.
+    #[error("a disk of {size} bytes is too large for this vault's chunk size; make a vault with a larger --chunk-size")]
+    DiskTooLarge {
+        /// Bytes of the disk.
+        size: u64,
+    },
+    /// The user or the system asked to stop.
+    #[error("interrupted; nothing was committed")]
+    Interrupted,
+    /// There is a backup of that resource at that time.
+    #[error("there is already a backup {address}; give another time with --at")]
+    Exists {
+        /// The backup.
+        address: Address,
+    },
+}
+
+impl Error {
+    /// Says whether this error only reports that another thread failed.
+    fn is_secondary(&self) -> bool {
+        matches!(self, Self::Write(writer::Error::Stopped))
+    }
+}
+
+/// The result of a backup.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Opens the source of a disk; called after the `--before` hook, which may have made it.
+pub type OpenSource = Box<dyn Fn() -> image::Result<Arc<dyn ReadAt>> + Send + Sync>;
+
+/// One disk to back up.
+pub struct DiskInput {
+    /// Its name in the backup.
+    pub name: String,
+    /// Whether the server boots from it.
+    pub bootable: bool,
+    /// Opens it.
+    pub open: OpenSource,
+}
+
+/// What to back up and how.
+pub struct Request {
+    /// The resource.
+    pub resource: ResourceName,
+    /// Its disks, in the order they are to be shown.
+    pub disks: Vec<DiskInput>,
+    /// Tags of the backup.
+    pub tags: Tags,
+    /// Facts about the server, JSON text.
+    pub facts: Option<String>,
+    /// What the user says about consistency.
+    pub consistency: Consistency,
+    /// The time of the backup, if it is not now.
+    pub at: Option<Point>,
+    /// zstd level.
+    pub level: i32,
+    /// Threads.
+    pub jobs: usize,
+    /// Commands before and after.
+    pub hooks: Hooks,
+}
+
+/// What surrounds a backup: where progress goes, what the time is, and whether to stop.
+#[derive(Clone, Copy)]
+pub struct Environment<'a> {
+    /// Receives progress.
+    pub monitor: &'a dyn Monitor,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+    /// Set to stop the backup at the next batch.
+    pub cancel: &'a AtomicBool,
+}
+
+/// What the threads of a backup share.
+struct Context<'a> {
+    writer: Writer,
+    monitor: &'a dyn Monitor,
+    cancel: &'a AtomicBool,
+    level: i32,
+    jobs: usize,
+}
+
+/// A committed backup.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Where it is.
+    pub address: Address,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// Makes one backup; when this returns `Ok`, it is committed and durable.
+///
+/// # Errors
+/// As [`Error`]; nothing is committed but for `AfterCommit`.
+pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Report> {
+    check(request)?;
+    vault.check_writable()?;
+    if let Some(point) = request.at {
+        let address = request.resource.at(point);
+        // Told before hours of reading; the commit decides in the end.
+        if vault.points(&request.resource)?.contains(&point) {
+            return Err(Error::Exists { address });
+        }
+    }
+    let resource = request.resource.to_string();
+    let variables = |status| [("VAULTFS_RESOURCE", resource.as_str()), ("VAULTFS_STATUS", status)];
+    let read = request
+        .hooks
+        .before
+        .as_ref()
+        .map_or(Ok(()), |command| hooks::run("before", command, &variables("before")))
+        .and_then(|()| read_disks(vault, request, environment));
+    let status = if read.is_ok() { "ok" } else { "failed" };
+    let after = request
+        .hooks
+        .after
+        .as_ref()
+        .map_or(Ok(()), |command| hooks::run("after", command, &variables(status)));
+    if let (Err(_), Err(error)) = (&read, &after) {
+        environment.monitor.warn(&error.to_string());
+    }
+    let report = commit(vault, read?, request.at, environment.clock)?;
+    if let Err(error) = merge::merge_indexes(vault) {
+        environment
+            .monitor
+            .warn(&format!("small indexes were not merged: {error}"));
+    }
+    match after {
+        Ok(()) => Ok(report),
+        Err(error) => Err(Error::AfterCommit {
+            address: report.address,
+            source: Box::new(error),
+        }),
+    }
+}
+
+/// Refuses what the format would refuse, before any work is done.
+fn check(request: &Request) -> Result<()> {
+    let invalid = |what: String| Error::Invalid { what };
+    if request.resource.kind == ResourceKind::Disk && request.disks.len() != 1 {
+        return Err(invalid("a disk resource has exactly one disk".to_owned()));
+    }
+    // A manifest with empty disks has the same limits as the one to come.
+    let disk = |input: &DiskInput| {
+        empty_disk(
+            input,
+            Layout {
+                size: 0,
+                chunk_size: *vault::CHUNK_SIZES.start(),
+            },
+        )
+    };
+    let disks = request.disks.iter().map(disk).collect();
+    let point = request
+        .at
+        .unwrap_or(Point::from_seconds(0).ok_or_else(|| invalid("no time".to_owned()))?);
+    manifest(request, disks, point).check().map_err(invalid)
+}
+
+fn empty_disk(input: &DiskInput, layout: Layout) -> Disk {
+    Disk {
+        name: input.name.clone(),
+        size: layout.size,
+        bootable: input.bootable,
+        chunk_size: layout.chunk_size,
+        levels: 0,
+        roots: Vec::new(),
+        statistics: Statistics::default(),
+    }
+}
+
+fn manifest(request: &Request, disks: Vec<Disk>, point: Point) -> Manifest {
+    Manifest {
+        kind: request.resource.kind,
+        name: request.resource.name.clone(),
+        resource_id: [0; 16],
+        point: point.seconds(),
+        started: point.seconds(),
+        finished: point.seconds(),
+        imported: request.at.is_some(),
+        parent: None,
+        consistency: request.consistency,
+        content: Content::Disks(disks),
+        facts: request.facts.clone(),
+        tags: request.tags.clone(),
+        tool: concat!("vaultfs ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Reads and stores every disk; what is returned lacks only its commit.
+fn read_disks(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Manifest> {
+    let now = || Point::from_seconds(environment.clock.now());
+    let started = now().ok_or_else(|| Error::Invalid {
+        what: "the clock of this machine is wrong".to_owned(),
+    })?;
+    let reader = Reader::new(vault.clone(), READER_CACHE);
+    let parent = newest(vault, &request.resource, environment.monitor)?;
+    let mut inputs = Vec::new();
+    for input in &request.disks {
+        inputs.push((input, (input.open)()?));
+    }
+    let context = Context {
+        writer: Writer::open(&reader)?,
+        monitor: environment.monitor,
+        cancel: environment.cancel,
+        level: request.level,
+        jobs: request.jobs.max(1),
+    };
+    let mut disks = Vec::new();
+    for (input, source) in inputs {
+        let layout = Layout {
+            size: source.len(),
+            chunk_size: vault.config().chunk_size,
+        };
+        let before = parent
+            .as_ref()
+            .and_then(|(address, manifest)| Some(DiskImage::open(&reader, address, manifest.disk(&input.name)?)));
+        environment
+            .monitor
+            .begin(&format!("backup {}", input.name), layout.size);
+        let stored = disk::store(&context, source.as_ref(), before.as_ref(), layout);
+        environment.monitor.end();
+        let disk::Stored {
+            levels,
+            roots,
+            statistics,
+        } = stored?;
+        disks.push(Disk {
+            levels,
+            roots,
+            statistics,
+            ..empty_disk(input, layout)
+        });
+    }
+    context.writer.finish()?;
+    let mut manifest = manifest(request, disks, request.at.unwrap_or(started));
+    manifest.started = started.seconds();
+    manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
+    manifest.resource_id = match &parent {
+        Some((_, parent)) => parent.resource_id,
+        None => random_id()?,
+    };
+    Ok(manifest)
+}
+
+/// The newest backup of a resource that can be read; a damaged one costs comparing with it, never the new backup.
+fn newest(vault: &Vault, resource: &ResourceName, monitor: &dyn Monitor) -> Result<Option<(Address, Manifest)>> {
+    for point in vault.points(resource)?.into_iter().rev() {
+        let address = resource.at(point);
+        match vault.load(&address) {
+            Ok(manifest) => return Ok(Some((address, manifest))),
+            Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. })) => {
+                monitor.warn(&format!("{address} cannot be compared with: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Commits; if another writer took the same second, the next one is taken, unless the user gave the time.
+fn commit(vault: &Vault, mut manifest: Manifest, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
+    loop {
+        manifest.finished = clock.now();
+        let address = manifest.address()?;
+        match vault.commit(&manifest) {
+            Ok(()) => return Ok(Report { address, manifest }),
+            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) if at.is_some() => {
+                return Err(Error::Exists { address });
+            }
+            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => {
+                // A point never lies in the future: the second it names has to come first.
+                manifest.point = manifest.point.saturating_add(1);
+                while clock.now() < manifest.point {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

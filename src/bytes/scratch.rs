@@ -1,0 +1,93 @@
+//! Memory for large reads, used again by the same thread: a fresh megabyte costs the kernel 256 page faults, about as much as
+//! decoding a chunk.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Largest buffer a thread keeps.
+const MAX_KEPT: usize = 2 << 20;
+/// Buffers a thread keeps: the stored bytes of a read, and its plain bytes.
+const KEPT: usize = 2;
+
+/// A buffer that goes back to the thread that drops it.
+pub struct Scratch {
+    /// At least `len` bytes; the rest is left over.
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Scratch {
+    /// Takes a buffer of `len` bytes of unspecified content, left over from earlier reads: the caller overwrites all of it.
+    #[must_use]
+    pub fn take(len: usize) -> Self {
+        let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if memory.len() < len {
+            memory.resize(len, 0);
+        }
+        Self { memory, len }
+    }
+}
+
+impl From<&[u8]> for Scratch {
+    fn from(bytes: &[u8]) -> Self {
+        let mut scratch = Self::take(bytes.len());
+        scratch.copy_from_slice(bytes);
+        scratch
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        if memory.capacity() <= MAX_KEPT {
+            // The thread may be ending; then the memory just goes.
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < KEPT {
+                    spare.push(memory);
+                }
+            });
+        }
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.memory.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scratch({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_has_the_length_asked_for_whatever_it_was_before() {
+        for len in [10, 1 << 20, 0, 4096, 3 << 20, 7] {
+            let mut one = Scratch::take(len);
+            let two = Scratch::from([1, 2, 3].as_slice());
+            one.fill(9);
+            assert_eq!((one.len(), &*two), (len, [1, 2, 3].as_slice()));
+            assert!(one.iter().all(|byte| *byte == 9));
+        }
+    }
+}

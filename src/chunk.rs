@@ -1,0 +1,260 @@
+//! Chunk id to verified plain bytes: locate the chunk in a pack, fetch, decompress, check its hash, keep it for the next reader.
+//!
+//! However many threads wait for one chunk, it is fetched once ([`cache`]); bytes leave this module only after they matched
+//! their id.
+
+pub mod cache;
+pub mod prefetch;
+pub mod run;
+
+use crate::bytes::scratch::Scratch;
+use crate::bytes::{to_u64, to_usize};
+use crate::store::{self, Key};
+use crate::vault::object::{ObjectId, ObjectType};
+use crate::vault::pack::{Footer, Record};
+use crate::vault::{self, ChunkId, Vault, codec, map, pack_key};
+use cache::{Cache, Chunk};
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Smallest cache a reader works well with: a few chunks of the largest size.
+pub const MIN_CACHE: u64 = 8 << 20;
+/// Cache of a mount when the user says nothing.
+pub const DEFAULT_CACHE: u64 = 256 << 20;
+/// Most memory for footers, beside the cache of chunks.
+const MAX_FOOTER_BYTES: usize = 16 << 20;
+
+/// Why a chunk could not be had. Cheap to clone: all who wait for one fetch get the same error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Its bytes are there and wrong.
+    #[error("{what} in object {object}")]
+    Corrupt {
+        /// Key of the pack.
+        object: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The pack or the chunk in it is not there.
+    #[error("{what} is missing from object {object}")]
+    Missing {
+        /// Key of the pack.
+        object: String,
+        /// What is missing.
+        what: String,
+    },
+    /// The store failed; a later try may succeed.
+    #[error("object {object} could not be read")]
+    Unavailable {
+        /// Key of the pack.
+        object: String,
+        /// The store's error.
+        #[source]
+        source: Arc<store::Error>,
+    },
+    /// Another thread's fetch of the same chunk did not end in time.
+    #[error("chunk {id} was not delivered in time")]
+    Timeout {
+        /// The chunk.
+        id: ChunkId,
+    },
+}
+
+/// The result of a chunk read.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+struct Footers {
+    lru: LruCache<(ObjectType, ObjectId), Arc<Footer>>,
+    bytes: usize,
+}
+
+/// Reads chunks and map pages of one vault, from any number of threads.
+pub struct Reader {
+    vault: Vault,
+    cache: Cache,
+    /// Held only to look up and insert, never across I/O.
+    footers: Mutex<Footers>,
+}
+
+impl Reader {
+    /// Makes a reader that keeps at most `cache_bytes` of plain chunks and pages in memory, work in flight included.
+    #[must_use]
+    pub fn new(vault: Vault, cache_bytes: u64) -> Arc<Self> {
+        let footers = Footers {
+            lru: LruCache::unbounded(),
+            bytes: 0,
+        };
+        let cache = Cache::new(to_usize(cache_bytes.max(MIN_CACHE)));
+        Arc::new(Self {
+            vault,
+            cache,
+            footers: Mutex::new(footers),
+        })
+    }
+
+    /// The vault read from.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The chunks in memory.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// A data chunk of `plain_len` bytes, from memory or from the pack that `entry` hints at.
+    ///
+    /// # Errors
+    /// As [`Error`]; a chunk of another length is `Corrupt`.
+    pub fn chunk(&self, entry: &map::Entry, plain_len: usize) -> Result<Chunk> {
+        self.cache
+            .get_or_load(&entry.id, plain_len, |buffer| self.fetch(entry, plain_len, buffer))
+    }
+
+    /// Reads a data chunk into `buffer` (which it resizes), past the cache.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub fn fetch(&self, entry: &map::Entry, plain_len: usize, buffer: &mut Vec<u8>) -> Result<()> {
+        let record = self.locate(ObjectType::Pack, &entry.id, &entry.pack)?;
+        self.decode(ObjectType::Pack, &entry.pack, &record, buffer)?;
+        if buffer.len() != plain_len {
+            let what = format!("chunk {} has {} bytes instead of {plain_len}", entry.id, buffer.len());
+            let object = key_text(ObjectType::Pack, &entry.pack);
+            return Err(Error::Corrupt { object, what });
+        }
+        if ChunkId::of(buffer) != entry.id {
+            return Err(Error::Corrupt {
+                object: key_text(ObjectType::Pack, &entry.pack),
+                what: format!("chunk {} fails its hash", entry.id),
+            });
+        }
+        Ok(())
+    }
+
+    /// The encoded bytes of a map page or page list; they match their id, their content is still to be checked.
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub fn page(&self, page: &map::PageRef) -> Result<Chunk> {
+        let id = ChunkId(page.id);
+        self.cache.get_or_load(&id, map::PAGE_CHUNKS * 34, |buffer| {
+            let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
+            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer)?;
+            if map::page_id(buffer) != id {
+                return Err(Error::Corrupt {
+                    object: key_text(ObjectType::MetaPack, &page.pack),
+                    what: format!("map page {id} fails its hash"),
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Finds a chunk by the footer of the hinted pack.
+    fn locate(&self, object_type: ObjectType, id: &ChunkId, pack: &ObjectId) -> Result<Record> {
+        let footer = self.footer(object_type, pack)?;
+        footer.find(id).copied().ok_or_else(|| Error::Missing {
+            object: key_text(object_type, pack),
+            what: format!("chunk {id}"),
+        })
+    }
+
+    fn decode(&self, kind: ObjectType, pack: &ObjectId, record: &Record, buffer: &mut Vec<u8>) -> Result<()> {
+        let object = || key_text(kind, pack);
+        let key = pack_key(kind, pack).map_err(|error| from_vault(error, object()))?;
+        let mut stored = Scratch::take(to_usize(u64::from(record.stored_len)));
+        let read = self
+            .vault
+            .store()
+            .read_range(&key, u64::from(record.offset), &mut stored);
+        read.map_err(|error| from_store(error, object()))?;
+        let plain_len = to_usize(u64::from(record.plain_len));
+        if !codec::decode_into(record.codec, &stored, plain_len, buffer) {
+            return Err(Error::Corrupt {
+                object: object(),
+                what: format!("chunk {} does not decode", record.id),
+            });
+        }
+        Ok(())
+    }
+
+    /// The checked footer of a pack, from memory or the store.
+    ///
+    /// # Errors
+    /// `Missing` if the pack is not there, `Corrupt`, `Unavailable`.
+    pub fn footer(&self, object_type: ObjectType, pack: &ObjectId) -> Result<Arc<Footer>> {
+        let name = (object_type, *pack);
+        if let Some(footer) = self.footers.lock().lru.get(&name) {
+            return Ok(Arc::clone(footer));
+        }
+        let footer = Arc::new(self.read_footer(object_type, pack)?);
+        let mut footers = self.footers.lock();
+        footers.bytes = footers.bytes.saturating_add(footer.memory_len());
+        if let Some((_, old)) = footers.lru.push(name, Arc::clone(&footer)) {
+            footers.bytes = footers.bytes.saturating_sub(old.memory_len());
+        }
+        let limit = MAX_FOOTER_BYTES.min(self.cache.limit() / 4);
+        while footers.bytes > limit && footers.lru.len() > 1 {
+            let Some((_, old)) = footers.lru.pop_lru() else { break };
+            footers.bytes = footers.bytes.saturating_sub(old.memory_len());
+        }
+        Ok(footer)
+    }
+
+    fn read_footer(&self, object_type: ObjectType, pack: &ObjectId) -> Result<Footer> {
+        let object = key_text(object_type, pack);
+        let store = self.vault.store();
+        let read = || -> store::Result<Result<Footer, vault::Error>> {
+            let key = Key::new(object.clone())?;
+            let len = store.head(&key)?;
+            let tail_len = Footer::tail_guess(len);
+            let mut tail = store.get_range(&key, len.saturating_sub(to_u64(tail_len)), tail_len)?;
+            if let Some(total) = Footer::total_len(&tail).filter(|total| *total > tail_len && to_u64(*total) <= len) {
+                tail = store.get_range(&key, len.saturating_sub(to_u64(total)), total)?;
+            }
+            let frame = self.vault.frame(object_type, *pack);
+            Ok(Footer::decode(&frame, len, &tail, &object))
+        };
+        match read() {
+            Ok(footer) => footer.map_err(|error| from_vault(error, object.clone())),
+            Err(error) => Err(from_store(error, object.clone())),
+        }
+    }
+}
+
+fn key_text(object_type: ObjectType, pack: &ObjectId) -> String {
+    pack_key(object_type, pack).map_or_else(|_| crate::bytes::hex(pack), |key| key.to_string())
+}
+
+fn from_store(error: store::Error, object: String) -> Error {
+    match error {
+        store::Error::NotFound { .. } => Error::Missing {
+            what: "the whole pack".to_owned(),
+            object,
+        },
+        store::Error::Short { end, .. } => Error::Corrupt {
+            object,
+            what: format!("it ends before byte {end}"),
+        },
+        source => Error::Unavailable {
+            object,
+            source: Arc::new(source),
+        },
+    }
+}
+
+fn from_vault(error: vault::Error, object: String) -> Error {
+    match error {
+        vault::Error::Store(source) => from_store(source, object),
+        vault::Error::Corrupt { what, .. } => Error::Corrupt { object, what },
+        other => Error::Corrupt {
+            object,
+            what: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,63 @@
+//! `init`: makes a vault.
+
+use super::super::exit::Code;
+use super::super::{Context, args, output, request};
+use super::{exact_size, fields, tags_text};
+use crate::clock;
+use crate::store::local::LocalStore;
+use crate::vault::{self, Config, Vault, check_name};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Makes the vault and says what it is.
+pub(in super::super) fn run(context: &Context, args: &args::Init) -> anyhow::Result<Code> {
+    let dir = request::vault_dir(&args.vault)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of(&dir),
+    };
+    check_name(&name).map_err(request::Usage)?;
+    let chunk_size = args.chunk_size.unwrap_or(request::DEFAULT_CHUNK_SIZE);
+    let chunk_size = Config::check_chunk_size(chunk_size).map_err(request::Usage)?;
+    let tags = request::tags(&args.tags)?;
+    let mut config = vault::new_config(&name, chunk_size, &clock::System)?;
+    config.tags = tags;
+    let vault = Vault::create(Arc::new(LocalStore::create(&dir)?), config)?;
+    output::answer(context.form, || text(&vault), || json(&vault))?;
+    Ok(Code::Done)
+}
+
+/// The directory's own name where it can be a vault's, else `vault`.
+fn name_of(dir: &Path) -> String {
+    let full = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.filter(|name| check_name(name).is_ok())
+        .unwrap_or_else(|| "vault".to_owned())
+}
+
+fn text(vault: &Vault) -> String {
+    let config = vault.config();
+    let made = format!("made the vault {} in {}\n", config.name, vault.store().describe());
+    made + &fields(&[
+        ("id", crate::bytes::hex(&config.id)),
+        ("chunk size", exact_size(u64::from(config.chunk_size))),
+        (
+            "encryption",
+            "none: whoever reads the directory reads the backups".to_owned(),
+        ),
+        ("tags", tags_text(&config.tags)),
+    ])
+}
+
+fn json(vault: &Vault) -> serde_json::Value {
+    let config = vault.config();
+    json!({
+        "id": crate::bytes::hex(&config.id),
+        "name": config.name,
+        "location": vault.store().describe(),
+        "chunk_size": config.chunk_size,
+        "encrypted": false,
+        "tags": config.tags,
+    })
+}

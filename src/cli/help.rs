@@ -1,0 +1,92 @@
+//! The examples under each command's help; the manual pages carry them too.
+
+/// Under `vaultfs --help`.
+pub(super) const TOP: &str = "\
+A backup's address is its path in the mount: servers/web-01/2026-11-20T03-00-00Z,
+or servers/web-01/latest for the newest.
+
+First steps:
+  vaultfs init /srv/vault
+  vaultfs backup /srv/vault server web-01 --disk vda=/dev/vg0/web-01
+  vaultfs mount /srv/vault /mnt/backups
+  ls /mnt/backups/servers/web-01/latest/disks
+
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  backed-up data is corrupt or missing
+  4  the vault cannot be reached
+  5  done in part
+
+RUST_LOG=info (or debug) tells more, on standard error.";
+
+/// Under `vaultfs init --help`.
+pub(super) const INIT: &str = "\
+Examples:
+  vaultfs init /srv/vault
+  vaultfs init /srv/vault --name site-a --tag owner=ops --chunk-size 64KiB
+
+Small chunks make 4 KiB random reads faster and changes smaller, large chunks compress better.
+The chunk size cannot be changed later.";
+
+/// Under `vaultfs backup --help` and its two kinds.
+pub(super) const BACKUP: &str = "\
+Examples:
+  vaultfs backup /srv/vault server web-01 --disk vda=/dev/vg0/web-01 --disk vdb=/dev/vg0/web-01-data
+  vaultfs backup /srv/vault server web-01 --disk vda=web.qcow2 --format vda=qcow2 --backing vda=base.qcow2 \\
+      --facts server.json --tag env=prod --consistency application \\
+      --before 'virsh domfsfreeze web-01' --after 'virsh domfsthaw web-01'
+  vaultfs backup /srv/vault disk db-data /dev/vg0/db-data --at 2026-11-20T03-00-00Z
+
+Only what the vault does not hold yet is stored; every backup is complete by itself.
+A source must not change while it is read: give a snapshot, or freeze it with --before.";
+
+/// Under `vaultfs list --help`.
+pub(super) const LIST: &str = "\
+Examples:
+  vaultfs list /srv/vault
+  vaultfs list /srv/vault servers/web-01
+  vaultfs list /srv/vault servers/web-01/2026-11 --json | jq -r '.backups[].address'
+
+LOGICAL is the size of the disks, DATA what is not holes, NEW what the backup added to the vault.";
+
+/// Under `vaultfs show --help`.
+pub(super) const SHOW: &str = "\
+Examples:
+  vaultfs show /srv/vault servers/web-01/latest
+  vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags";
+
+/// Under `vaultfs mount --help`.
+pub(super) const MOUNT: &str = "\
+Examples:
+  vaultfs mount /srv/vault /mnt/backups
+  vaultfs mount /srv/vault /mnt/backups -f -o cache=1GiB,allow_other
+  mount -t vaultfs /srv/vault /mnt/backups -o allow_other
+
+In /etc/fstab:
+  /srv/vault  /mnt/backups  vaultfs  allow_other,nofail  0  0
+
+The command returns when the mount is ready. The mount is always read-only.";
+
+/// Under `vaultfs umount --help`.
+pub(super) const UMOUNT: &str = "\
+Examples:
+  vaultfs umount /mnt/backups
+  vaultfs umount /mnt/backups --lazy";
+
+/// Under `vaultfs restore --help`.
+pub(super) const RESTORE: &str = "\
+Examples:
+  vaultfs restore /srv/vault servers/web-01/latest --disk vda --to web-01.img
+  vaultfs restore /srv/vault servers/web-01/latest --disk vda --to /dev/vg0/web-01 --force
+  vaultfs restore /srv/vault disks/db-data/latest --to db.qcow2 --format qcow2
+
+Onto something that exists, only the parts that differ are written. What was written is read back and verified.";
+
+/// Under `vaultfs cat --help`.
+pub(super) const CAT: &str = "\
+Examples:
+  vaultfs cat /srv/vault servers/web-01/latest/disks/vda.img > vda.img
+  vaultfs cat /srv/vault disks/db-data/latest/disk.img | ssh other 'dd of=/dev/vg0/db-data bs=1M'
+  vaultfs cat /srv/vault servers/web-01/latest/backup.json | jq .facts";

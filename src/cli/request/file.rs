@@ -1,0 +1,84 @@
+//! A file inside a backup, as `cat` takes it: the path it has in the mount.
+
+use super::Usage;
+use crate::vault::{AddressSpec, Disk, Manifest};
+
+/// A backup and what is wanted of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct BackupFile {
+    /// The backup.
+    pub(in super::super) spec: AddressSpec,
+    /// Path below the backup's address: `backup.json`, `disks/vda.img`, `disk.img`.
+    pub(in super::super) path: String,
+}
+
+impl BackupFile {
+    /// Splits `servers/web-01/latest/disks/vda.img` after the point.
+    pub(in super::super) fn parse(text: &str) -> Result<Self, Usage> {
+        let parts: Vec<&str> = text.trim_matches('/').splitn(4, '/').collect();
+        let [kind, name, point, path] = parts.as_slice() else {
+            return Err(Usage(format!(
+                "{text:?} is no file of a backup; write for example servers/web-01/latest/disks/vda.img or disks/db/latest/disk.img"
+            )));
+        };
+        Ok(Self {
+            spec: super::address(&format!("{kind}/{name}/{point}"))?,
+            path: (*path).to_owned(),
+        })
+    }
+
+    /// Says whether the description of the backup is meant.
+    pub(in super::super) fn is_description(&self) -> bool {
+        self.path == "backup.json"
+    }
+
+    /// The disk whose image the path names; the error lists the paths there are.
+    pub(in super::super) fn disk<'a>(&self, manifest: &'a Manifest) -> Result<&'a Disk, NoSuchFile> {
+        let mut disks = manifest.disks().iter();
+        disks
+            .find(|disk| manifest.image_path(disk) == self.path)
+            .ok_or_else(|| NoSuchFile {
+                path: self.path.clone(),
+                there: manifest
+                    .disks()
+                    .iter()
+                    .map(|disk| manifest.image_path(disk))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
+    }
+}
+
+/// The backup is there and has no such file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the backup has no file {path}; it has backup.json, {there}")]
+pub(in super::super) struct NoSuchFile {
+    path: String,
+    there: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_split_after_the_point() {
+        let file = BackupFile::parse("/servers/web-01/latest/disks/vda.img").unwrap();
+        assert_eq!(file.spec, "servers/web-01/latest".parse().unwrap());
+        assert_eq!(file.path, "disks/vda.img");
+        assert!(
+            BackupFile::parse("disks/db/2026-11-20T03-00-00Z/backup.json")
+                .unwrap()
+                .is_description()
+        );
+        for bad in [
+            "",
+            "backup.json",
+            "servers/web-01/latest",
+            "servers/web-01/now/backup.json",
+            "x/y/latest/z",
+        ] {
+            assert!(BackupFile::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The requests of the kernel, one method each.
+
+use std::ffi::OsStr;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::MAX_REQUEST_BYTES;
+use super::attr::{attr_of, bare_attr, ttl};
+use super::directory::Directory;
+use super::errno::{self, Complaints};
+use super::handles::Handles;
+use crate::bytes::to_usize;
+use crate::image::disk::Slice;
+use crate::tree::{Entry, Error, Found, Ino, Lasting, Listed, OpenFile, Tree};
+
+/// The file system of one mount.
+pub(super) struct Operations {
+    tree: Arc<Tree>,
+    files: Handles<OpenFile>,
+    directories: Handles<Directory>,
+    complaints: Complaints,
+}
+
+/// Reads in flight at once; the kernel holds further ones back.
+const MAX_BACKGROUND: u16 = 64;
+const CONGESTION_THRESHOLD: u16 = 48;
+const STATFS_BLOCK_BYTES: u32 = 4096;
+const MAX_NAME_BYTES: u32 = 255;
+
+impl Operations {
+    pub(super) fn new(tree: Arc<Tree>) -> Self {
+        Self {
+            tree,
+            files: Handles::new(),
+            directories: Handles::new(),
+            complaints: Complaints::new(),
+        }
+    }
+
+    /// Runs one request: errors and panics become errnos, so that an event loop never ends by a request.
+    fn answer<T>(&self, what: impl Fn() -> String, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
+        let Ok(answer) = catch_unwind(AssertUnwindSafe(work)) else {
+            log::error!("{}: a request panicked", what());
+            return Err(Errno::EIO);
+        };
+        answer.map_err(|error| {
+            let errno = errno::of(&error);
+            if errno == Errno::EIO {
+                self.complaints.log(&what(), &error);
+            }
+            errno
+        })
+    }
+
+    fn at_inode<T>(&self, ino: INodeNo, work: impl FnOnce(Ino) -> Result<T, Error>) -> Result<T, Errno> {
+        self.answer(|| self.tree.path(Ino(ino.0)), || work(Ino(ino.0)))
+    }
+
+    fn open_directory(&self, ino: INodeNo) -> Result<(Directory, Lasting), Errno> {
+        self.at_inode(ino, |own| {
+            let (names, lasting) = self.tree.list(own)?;
+            let parent = self.tree.parent(own)?;
+            Ok((Directory { own, parent, names }, lasting))
+        })
+    }
+
+    fn enter(&self, listed: &Listed) -> Result<Entry, Errno> {
+        self.answer(|| listed.node.path(), || self.tree.look_up_listed(listed))
+    }
+
+    fn read_file(&self, file: &OpenFile, offset: u64, len: usize) -> Result<Slice, Errno> {
+        self.answer(
+            || format!("{} at byte {offset}, {len} bytes", file.path),
+            || file.read(offset, len),
+        )
+    }
+
+    fn seek(&self, file: &OpenFile, offset: u64, whence: i32) -> Result<u64, Errno> {
+        if offset >= file.size_bytes() {
+            return Err(Errno::ENXIO);
+        }
+        let what = || format!("{} at byte {offset}", file.path);
+        match whence {
+            libc::SEEK_DATA => self.answer(what, || file.next_data(offset))?.ok_or(Errno::ENXIO),
+            libc::SEEK_HOLE => self.answer(what, || file.next_hole(offset)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// Answers a request for an extended attribute: size 0 asks how long it is.
+fn reply_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
+    match u32::try_from(value.len()) {
+        Ok(len) if size == 0 => reply.size(len),
+        Ok(len) if len <= size => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
+/// Requests that would change something; they come only if root remounts the file system as writable.
+macro_rules! refuse_changes {
+    ($($name:ident($($argument:ty),*) $reply:ty;)*) => {
+        $(fn $name(&self, _: &Request, $(_: $argument,)* reply: $reply) {
+            reply.error(Errno::EROFS);
+        })*
+    };
+}
+
+impl Filesystem for Operations {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_ASYNC_DIO,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                log::debug!("the kernel does not offer {flag:?}");
+            }
+        }
+        let limits = [
+            config.set_max_write(MAX_REQUEST_BYTES).map(drop),
+            config.set_max_background(MAX_BACKGROUND).map(drop).map_err(u32::from),
+            config
+                .set_congestion_threshold(CONGESTION_THRESHOLD)
+                .map(drop)
+                .map_err(u32::from),
+        ];
+        for nearest in limits.into_iter().filter_map(Result::err) {
+            log::warn!("a limit of the connection was refused; the nearest is {nearest}");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.at_inode(parent, |parent| match name.to_str() {
+            Some(name) => self.tree.lookup(parent, name),
+            // No name of ours is anything but ASCII.
+            None => Ok(Found::Missing(Lasting::Shortly)),
+        });
+        match found {
+            Ok(Found::Here(entry)) => {
+                let (content, name) = (ttl(entry.content_lasts), ttl(entry.name_lasts));
+                reply.entry_with_ttls(&content, &name, &attr_of(&entry.attributes), Generation(0));
+            }
+            Ok(Found::Missing(lasting)) => reply.entry(&ttl(lasting), &bare_attr(Ino(0)), Generation(0)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
+        self.tree.forget(Ino(ino.0), nlookup);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.at_inode(ino, |ino| self.tree.attributes(ino)) {
+            Ok((attributes, lasting)) => reply.attr(&ttl(lasting), &attr_of(&attributes)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.at_inode(ino, |ino| self.tree.link_target(ino)) {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            reply.error(Errno::EROFS);
+            return;
+        }
+        match self.at_inode(ino, |ino| self.tree.open_file(ino)) {
+            Ok(file) => reply.opened(
+                self.files.add(file),
+                FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some(file) = self.files.get(handle) else {
+            reply.error(Errno::EBADF);
+            return;
+        };
+        match self.read_file(&file, offset, to_usize(u64::from(size))) {
+            Ok(slice) => reply.data(&slice),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.files.remove(handle);
+        reply.ok();
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let Some(file) = self.files.get(handle) else {
+            reply.error(Errno::EBADF);
+            return;
+        };
+        let found = u64::try_from(offset)
+            .map_err(|_| Errno::EINVAL)
+            .and_then(|offset| self.seek(&file, offset, whence))
+            .and_then(|found| i64::try_from(found).map_err(|_| Errno::EOVERFLOW));
+        match found {
+            Ok(found) => reply.offset(found),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.open_directory(ino) {
+            Ok((directory, lasting)) => {
+                let flags = match lasting {
+                    Lasting::Forever => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+                    Lasting::Shortly => FopenFlags::empty(),
+                };
+                reply.opened(self.directories.add(directory), flags);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        match self.directories.get(handle) {
+            Some(directory) => {
+                directory.fill(offset, &mut reply);
+                reply.ok();
+            }
+            None => reply.error(Errno::EBADF),
+        }
+    }
+
+    fn readdirplus(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let Some(directory) = self.directories.get(handle) else {
+            reply.error(Errno::EBADF);
+            return;
+        };
+        match directory.fill_plus(offset, &mut reply, &self.tree, |listed| self.enter(listed)) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.directories.remove(handle);
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        match self.answer(|| "statfs".into(), || Ok(self.tree.space())) {
+            Ok(space) => {
+                let blocks = space.logical_bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
+                reply.statfs(
+                    blocks,
+                    0,
+                    0,
+                    space.backups,
+                    0,
+                    STATFS_BLOCK_BYTES,
+                    MAX_NAME_BYTES,
+                    STATFS_BLOCK_BYTES,
+                );
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let value = self.at_inode(ino, |ino| self.tree.xattr(ino, name.to_str().unwrap_or_default()));
+        match value {
+            Ok(value) => reply_xattr(&value, size, reply),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.at_inode(ino, |ino| self.tree.xattr_names(ino)) {
+            Ok(names) => {
+                let list: String = names.iter().flat_map(|name| [name, "\0"]).collect();
+                reply_xattr(list.as_bytes(), size, reply);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if mask.contains(AccessFlags::W_OK) {
+            reply.error(Errno::EROFS);
+        } else {
+            reply.ok();
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // The kernel takes this for "always ready" and never asks again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    refuse_changes! {
+        setattr(INodeNo, Option<u32>, Option<u32>, Option<u32>, Option<u64>, Option<TimeOrNow>, Option<TimeOrNow>, Option<SystemTime>,
+            Option<FileHandle>, Option<SystemTime>, Option<SystemTime>, Option<SystemTime>, Option<BsdFileFlags>) ReplyAttr;
+        mknod(INodeNo, &OsStr, u32, u32, u32) ReplyEntry;
+        mkdir(INodeNo, &OsStr, u32, u32) ReplyEntry;
+        unlink(INodeNo, &OsStr) ReplyEmpty;
+        rmdir(INodeNo, &OsStr) ReplyEmpty;
+        symlink(INodeNo, &OsStr, &Path) ReplyEntry;
+        rename(INodeNo, &OsStr, INodeNo, &OsStr, RenameFlags) ReplyEmpty;
+        link(INodeNo, INodeNo, &OsStr) ReplyEntry;
+        write(INodeNo, FileHandle, u64, &[u8], WriteFlags, OpenFlags, Option<LockOwner>) ReplyWrite;
+        create(INodeNo, &OsStr, u32, u32, i32) ReplyCreate;
+        fallocate(INodeNo, FileHandle, u64, u64, i32) ReplyEmpty;
+        setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty;
+        removexattr(INodeNo, &OsStr) ReplyEmpty;
+        copy_file_range(INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags) ReplyWrite;
+    }
+}

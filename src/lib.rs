@@ -1,0 +1,30 @@
+//! vaultfs keeps backups of servers and disks in a vault and shows them as files.
+//!
+//! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
+//!
+//! ```text
+//! cli -> mount . backup . restore
+//!        mount  -> fuse -> tree -> image -> chunk -> vault -> store
+//!        backup -> source, writer        -> chunk -> vault -> store
+//!        base, for everybody: bytes . checksum . clock . monitor
+//! ```
+//!
+//! `docs/format.md` is the normative text for every stored byte; `docs/design.md` says why things are where they are.
+
+pub mod backup;
+pub mod bytes;
+pub mod checksum;
+pub mod chunk;
+pub mod cli;
+pub mod clock;
+pub mod fuse;
+pub mod image;
+pub mod logging;
+pub mod monitor;
+pub mod mount;
+pub mod restore;
+pub mod source;
+pub mod store;
+pub mod tree;
+pub mod vault;
+pub mod writer;

@@ -1,0 +1,26 @@
+//! How long work tells of its progress: a small trait, and the silent implementation.
+
+/// Receives progress; called from many threads, must return quickly.
+pub trait Monitor: Send + Sync {
+    /// A phase begins, for example `backup vda`; `total` is the number of bytes it will go through.
+    fn begin(&self, phase: &str, total: u64);
+    /// `bytes` more of the current phase are done.
+    fn advance(&self, bytes: u64);
+    /// The current phase is over.
+    fn end(&self);
+    /// Something the user should know that is not a failure.
+    fn warn(&self, message: &str);
+}
+
+/// Drops progress and logs warnings.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Monitor for Silent {
+    fn begin(&self, _phase: &str, _total: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn end(&self) {}
+    fn warn(&self, message: &str) {
+        log::warn!("{message}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Mounts a vault: opens it, puts the mount in place, serves it until it is unmounted, and ends mounts.
+//!
+//! All mounting and unmounting is done here and not by fuser, whose 0.18 has faults in it: an unmount that is not lazy
+//! loses its handle, and a mount ended from outside is unmounted a second time, whatever lies there by then.
+
+pub mod attach;
+pub mod daemon;
+pub mod detach;
+pub mod fusermount;
+pub mod helper;
+pub mod holders;
+pub mod mountinfo;
+pub mod options;
+pub mod pulse;
+mod readahead;
+mod refresh;
+pub mod serve;
+pub mod signals;
+pub mod sys;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use options::Options;
+
+use crate::bytes::to_usize;
+use crate::chunk::Reader;
+use crate::image::handle::ReadAhead;
+use crate::logging::{self, Destination};
+use crate::store::local::LocalStore;
+use crate::tree::Content;
+use crate::vault::{self, Vault};
+use attach::{Place, VaultPlace};
+
+/// A mount that a user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The vault, as the user wrote it: a directory.
+    pub vault: OsString,
+    /// Where to mount it.
+    pub directory: PathBuf,
+    /// The `-o` options.
+    pub options: Options,
+    /// Where the serving process stays.
+    pub presence: Presence,
+}
+
+/// Where the process that serves a mount stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// In the background; the command returns when the mount is ready.
+    Background,
+    /// In the foreground until it is unmounted.
+    Foreground,
+    /// Nowhere: only check whether the mount could be made (`mount -f`).
+    Checked,
+}
+
+/// Why a vault could not be mounted, served or unmounted; each text says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The mount point will not do.
+    #[error("mount point {} {problem}", .path.display())]
+    MountPoint {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it, and the cure.
+        problem: String,
+    },
+    /// FUSE is missing here or refuses.
+    #[error("{problem}")]
+    Fuse {
+        /// What is wrong, and the cure.
+        problem: String,
+    },
+    /// The vault could not be opened or listed.
+    #[error("the vault {vault} cannot be opened")]
+    Vault {
+        /// The vault.
+        vault: String,
+        /// Its own words.
+        #[source]
+        source: vault::Error,
+    },
+    /// The system refused something else.
+    #[error("{doing} failed")]
+    System {
+        /// What was being done.
+        doing: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The background process failed and has said why on standard error: exit with its code and say nothing more.
+    #[error("the background process ended with code {code}")]
+    Reported {
+        /// Its exit code.
+        code: u8,
+    },
+    /// The names in the vault could not be listed.
+    #[error("the backups of the vault {vault} cannot be listed")]
+    Tree {
+        /// The vault.
+        vault: String,
+        /// The tree's words.
+        #[source]
+        source: crate::tree::Error,
+    },
+    /// No vault is mounted there.
+    #[error("no vault is mounted at {}", .path.display())]
+    NotMounted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The mount is in use.
+    #[error("the mount at {} is in use{}; end that, or unmount with --lazy", .path.display(), names(.holders))]
+    Busy {
+        /// The mount point.
+        path: PathBuf,
+        /// Who uses it, as far as this user may see.
+        holders: Vec<holders::Holder>,
+    },
+}
+
+impl Error {
+    fn mount_point(path: &Path, problem: impl Into<String>) -> Self {
+        Self::MountPoint {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    fn fuse(problem: impl Into<String>) -> Self {
+        Self::Fuse {
+            problem: problem.into(),
+        }
+    }
+
+    fn system(doing: String, source: std::io::Error) -> Self {
+        Self::System { doing, source }
+    }
+
+    fn busy(path: &Path, holders: &[holders::Holder]) -> Self {
+        Self::Busy {
+            path: path.to_owned(),
+            holders: holders.to_vec(),
+        }
+    }
+}
+
+/// Mounts a vault; in the background this returns when the mount is ready, else when it has ended.
+///
+/// # Errors
+/// As [`Error`]; nothing is mounted then. `Reported` where the background process has said it already.
+pub fn run(request: &MountRequest) -> Result<(), Error> {
+    let second = daemon::this_run() == daemon::Run::Second;
+    if request.presence == Presence::Background && !second {
+        return daemon::launch();
+    }
+    let root = PathBuf::from(&request.vault);
+    let (root, place) = prepare(&root, request)?;
+    let content = open(&root, &request.options)?;
+    match request.presence {
+        Presence::Checked => Ok(()),
+        Presence::Foreground => serve::serve(content, &place, &request.options, || Ok(())),
+        Presence::Background => {
+            let log = log_destination(&request.options)?;
+            logging::log_panics();
+            serve::serve(content, &place, &request.options, || {
+                daemon::announce()?;
+                logging::redirect(log);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Everything that can be checked before the vault is opened.
+fn prepare(root: &Path, request: &MountRequest) -> Result<(PathBuf, Place), Error> {
+    let root = std::fs::canonicalize(root).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Vault {
+            vault: root.display().to_string(),
+            source: vault::Error::NoVault {
+                path: root.display().to_string(),
+            },
+        },
+        _ => Error::system(format!("resolving {}", root.display()), error),
+    })?;
+    let name = request
+        .options
+        .fsname
+        .as_ref()
+        .map_or_else(|| root.clone().into_os_string(), OsString::from);
+    let vault = VaultPlace::Directory(root.clone());
+    let place = attach::prepare(&request.directory, name, &vault, &request.options)?;
+    Ok((root, place))
+}
+
+fn open(root: &Path, options: &Options) -> Result<Content, Error> {
+    let failed = |source| Error::Vault {
+        vault: root.display().to_string(),
+        source,
+    };
+    let store = LocalStore::open(root).map_err(|error| failed(error.into()))?;
+    let vault = Vault::open(Arc::new(store)).map_err(failed)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let read_ahead = ReadAhead::new(cores, to_usize(options.cache_bytes));
+    Ok(Content {
+        reader: Reader::new(vault, options.cache_bytes),
+        read_ahead: Arc::new(read_ahead.map_err(|error| Error::system("starting threads".into(), error))?),
+    })
+}
+
+/// Where a background mount logs: the file of its options, else the system's log.
+fn log_destination(options: &Options) -> Result<Destination, Error> {
+    match &options.log {
+        Some(path) => {
+            Destination::file(path).map_err(|error| Error::system(format!("opening the log {}", path.display()), error))
+        }
+        None => Ok(Destination::system()),
+    }
+}
+
+fn names(holders: &[holders::Holder]) -> String {
+    if holders.is_empty() {
+        return " by somebody whom this user may not see".into();
+    }
+    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    format!(" by {}", names.join(", "))
+}

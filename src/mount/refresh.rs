@@ -1,0 +1,82 @@
+//! Live refresh: looks for new and deleted backups every few seconds and tells the kernel.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender};
+
+use crate::fuse::Notifier;
+use crate::tree::Tree;
+
+/// Shortest time between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// A vault whose listing takes long is looked at less often: looking takes at most one fiftieth of the time.
+const RATIO: u32 = 50;
+
+/// Refreshes a tree until dropped.
+pub(super) struct Refresher {
+    /// Closing it ends the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Refresher {
+    pub(super) fn start(tree: Arc<Tree>, notifier: Notifier) -> std::io::Result<Self> {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let thread = std::thread::Builder::new().name("refresh".into()).spawn(move || {
+            let mut pause = PAUSE;
+            let mut failing = false;
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let began = Instant::now();
+                let refreshed = tree.refresh();
+                pause = pause_after(began.elapsed());
+                match refreshed {
+                    Ok(changes) => {
+                        if failing {
+                            log::info!("the vault can be listed again");
+                        }
+                        failing = false;
+                        notifier.tell(&changes);
+                    }
+                    // Said once: the mount goes on with the backups that it knows.
+                    Err(error) if !failing => {
+                        log::warn!("new backups cannot be looked for: {error}");
+                        failing = true;
+                    }
+                    Err(_) => {}
+                }
+            }
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+fn pause_after(took: Duration) -> Duration {
+    PAUSE.max(took.saturating_mul(RATIO))
+}
+
+impl Drop for Refresher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the refresh thread panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_vaults_are_looked_at_less_often() {
+        assert_eq!(pause_after(Duration::from_millis(3)), PAUSE);
+        assert_eq!(pause_after(Duration::from_millis(200)), Duration::from_secs(10));
+    }
+}

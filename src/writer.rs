@@ -1,0 +1,347 @@
+//! Writes chunks into packs and packs into the vault, and lists them in an index, in the order the format demands:
+//! packs first, then the index; the manifest comes after, by the caller.
+//!
+//! A [`Writer`] belongs to one backup. Many threads add chunks; a few threads of its own hash and store full packs.
+
+mod known;
+pub mod merge;
+
+use crate::bytes::to_u64;
+use crate::chunk::{self, Reader};
+use crate::store::Key;
+use crate::vault::codec::Codec;
+use crate::vault::index::{self, Record};
+use crate::vault::map::PageRef;
+use crate::vault::object::{ObjectId, ObjectType};
+use crate::vault::pack::Builder;
+use crate::vault::{self, ChunkId, Vault, index_key, pack_key, random_id};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use known::Known;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Threads that store full packs: one waits for the disk while the other hashes.
+const STORERS: usize = 2;
+/// New chunks remembered before they are written out as an index of their own; bounds the memory of a first backup.
+const FRESH_LIMIT: usize = 1 << 19;
+
+/// Why chunks could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The vault refused a pack or an index, or could not be read.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// An existing pack could not be looked at, which says nothing about whether the chunk is there.
+    #[error("a chunk could not be looked up in the vault")]
+    Lookup(#[source] chunk::Error),
+    /// What was compressed does not decode to what it was made from: bad memory, or a defect of the compressor.
+    #[error(
+        "chunk {id} does not decode to what was compressed; the memory of this machine may be failing, nothing was committed"
+    )]
+    BadEncoding {
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// The compressor failed.
+    #[error("compressing failed")]
+    Compress(#[source] std::io::Error),
+    /// Another thread of this writer failed before; its error is the one that counts.
+    #[error("another pack could not be written")]
+    Stopped,
+}
+
+/// The result of a write.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A chunk ready to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a> {
+    /// Its id.
+    pub id: ChunkId,
+    /// How it is compressed.
+    pub codec: Codec,
+    /// Its stored bytes.
+    pub stored: &'a [u8],
+    /// Its plain length.
+    pub plain_len: usize,
+}
+
+/// Compresses `plain` and checks that it decodes to the same bytes.
+///
+/// # Errors
+/// `Compress`, `BadEncoding`.
+pub fn encode_checked(id: ChunkId, plain: &[u8], level: i32, scratch: &mut Vec<u8>) -> Result<(Codec, Vec<u8>)> {
+    let (codec, stored) = vault::codec::encode(plain, level).map_err(Error::Compress)?;
+    let good = match codec {
+        Codec::Raw => stored == plain,
+        Codec::Zstd => vault::codec::decode_into(codec, &stored, plain.len(), scratch) && scratch == plain,
+    };
+    if good {
+        Ok((codec, stored))
+    } else {
+        Err(Error::BadEncoding { id })
+    }
+}
+
+struct Open {
+    id: ObjectId,
+    builder: Builder,
+}
+
+struct Full {
+    object_type: ObjectType,
+    open: Open,
+}
+
+/// Collects new chunks into packs. See the module's text.
+pub struct Writer {
+    vault: Vault,
+    known: Known,
+    data: Mutex<Option<Open>>,
+    meta: Mutex<Option<Open>>,
+    /// New data chunks of this session that no index lists yet.
+    fresh: Mutex<HashMap<ChunkId, Record>>,
+    fresh_limit: usize,
+    /// New pages of this session.
+    fresh_pages: Mutex<HashMap<ChunkId, ObjectId>>,
+    failure: Arc<Mutex<Option<vault::Error>>>,
+    full: Sender<Full>,
+    storers: Vec<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts a session; `reader` looks at the packs that are there.
+    ///
+    /// # Errors
+    /// `Vault` if the vault must not be written or its indexes cannot be listed.
+    pub fn open(reader: &Arc<Reader>) -> Result<Self> {
+        let vault = reader.vault().clone();
+        vault.check_writable()?;
+        let known = Known::open(Arc::clone(reader))?;
+        let (full, jobs) = bounded::<Full>(1);
+        let failure = Arc::new(Mutex::new(None));
+        let start = |_| {
+            let (vault, jobs, failure) = (vault.clone(), jobs.clone(), Arc::clone(&failure));
+            std::thread::Builder::new()
+                .name("store".to_owned())
+                .spawn(move || store_packs(&vault, &jobs, &failure))
+        };
+        let storers = (0..STORERS)
+            .map(start)
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(Error::Compress)?;
+        Ok(Self {
+            vault,
+            known,
+            data: Mutex::new(None),
+            meta: Mutex::new(None),
+            fresh: Mutex::default(),
+            fresh_limit: FRESH_LIMIT,
+            fresh_pages: Mutex::default(),
+            failure,
+            full,
+            storers,
+        })
+    }
+
+    /// The pack that holds a chunk already: written in this session, in the hinted pack, or found by an index, and in each
+    /// case listed by the footer of a pack that is there.
+    ///
+    /// # Errors
+    /// `Lookup` if the store fails; a pack that is damaged or gone just does not hold the chunk.
+    pub fn find(&self, id: &ChunkId, plain_len: usize, hint: Option<ObjectId>) -> Result<Option<ObjectId>> {
+        if let Some(record) = self.fresh.lock().get(id) {
+            return Ok(Some(record.pack));
+        }
+        self.known.find(id, plain_len, hint)
+    }
+
+    /// Says whether a page is where a parent's reference says.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn has_page(&self, page: &PageRef) -> Result<bool> {
+        self.known
+            .holds(ObjectType::MetaPack, &page.pack, &ChunkId(page.id), None)
+    }
+
+    /// Adds a data chunk, unless another thread just did; returns its pack and the stored bytes it added.
+    ///
+    /// # Errors
+    /// `Vault`, `Stopped`.
+    pub fn add(&self, chunk: &Encoded<'_>) -> Result<(ObjectId, u64)> {
+        let mut open = self.data.lock();
+        if let Some(record) = self.fresh.lock().get(&chunk.id) {
+            return Ok((record.pack, 0));
+        }
+        let (pack, offset) = self.push(ObjectType::Pack, &mut open, chunk)?;
+        let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let (stored_len, plain_len) = (length(chunk.stored.len()), length(chunk.plain_len));
+        let mut fresh = self.fresh.lock();
+        fresh.insert(
+            chunk.id,
+            Record {
+                id: chunk.id,
+                pack,
+                offset,
+                stored_len,
+                plain_len,
+            },
+        );
+        let overflow = (fresh.len() >= self.fresh_limit).then(|| std::mem::take(&mut *fresh));
+        drop(fresh);
+        if let Some(records) = overflow {
+            // The index may list packs that are still on their way: a hit is checked against the pack's footer, which is not
+            // there yet, so that the chunk would be stored twice, never lost.
+            self.put_index(records.into_values().collect())?
+                .map_or(Ok(()), |key| self.known.add(&key))?;
+        }
+        Ok((pack, to_u64(chunk.stored.len())))
+    }
+
+    /// Stores an encoded map page or page list, unless this session did; returns where it is and the bytes it added.
+    ///
+    /// # Errors
+    /// `Vault`, `Stopped`, `Compress`, `BadEncoding`.
+    pub fn add_page(&self, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
+        let id = vault::map::page_id(encoded);
+        let mut open = self.meta.lock();
+        if let Some(pack) = self.fresh_pages.lock().get(&id) {
+            return Ok((PageRef { id: id.0, pack: *pack }, 0));
+        }
+        let (codec, stored) = encode_checked(id, encoded, level, &mut Vec::new())?;
+        let chunk = Encoded {
+            id,
+            codec,
+            stored: &stored,
+            plain_len: encoded.len(),
+        };
+        let (pack, _) = self.push(ObjectType::MetaPack, &mut open, &chunk)?;
+        self.fresh_pages.lock().insert(id, pack);
+        Ok((PageRef { id: id.0, pack }, to_u64(stored.len())))
+    }
+
+    fn push(&self, kind: ObjectType, open: &mut Option<Open>, chunk: &Encoded<'_>) -> Result<(ObjectId, u32)> {
+        if self.failure.lock().is_some() {
+            return Err(Error::Stopped);
+        }
+        if open
+            .as_ref()
+            .is_some_and(|open| !open.builder.has_room(chunk.stored.len()))
+        {
+            self.hand_over(kind, open)?;
+        }
+        if open.is_none() {
+            let id = random_id()?;
+            *open = Some(Open {
+                id,
+                builder: Builder::new(self.vault.frame(kind, id)),
+            });
+        }
+        let Some(open) = open.as_mut() else {
+            return Err(Error::Stopped);
+        };
+        Ok((
+            open.id,
+            open.builder.push(chunk.id, chunk.codec, chunk.stored, chunk.plain_len),
+        ))
+    }
+
+    fn hand_over(&self, object_type: ObjectType, open: &mut Option<Open>) -> Result<()> {
+        match open.take() {
+            Some(open) => self.full.send(Full { object_type, open }).map_err(|_| Error::Stopped),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores an index of `records`; returns its key, or `None` if there are none.
+    fn put_index(&self, records: Vec<Record>) -> Result<Option<Key>> {
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let id = random_id()?;
+        let key = index_key(&id)?;
+        let object = self.vault.frame(ObjectType::Index, id).seal(&index::encode(records));
+        self.vault.store().put_new(&key, &object).map_err(vault::Error::from)?;
+        Ok(Some(key))
+    }
+
+    /// Stores what is still open and waits until every pack and the index are durable.
+    ///
+    /// # Errors
+    /// The first error of any pack; then nothing may be committed that refers to this session's chunks.
+    pub fn finish(mut self) -> Result<()> {
+        let (mut data, mut meta) = (self.data.lock().take(), self.meta.lock().take());
+        let handed = self
+            .hand_over(ObjectType::Pack, &mut data)
+            .and(self.hand_over(ObjectType::MetaPack, &mut meta));
+        let storers = std::mem::take(&mut self.storers);
+        let fresh = std::mem::take(&mut *self.fresh.lock());
+        let (full, _) = bounded(0);
+        // Closing the channel is what ends the storers.
+        drop(std::mem::replace(&mut self.full, full));
+        let joined = storers.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        if let Some(error) = self.failure.lock().take() {
+            return Err(error.into());
+        }
+        handed?;
+        if joined > 0 {
+            return Err(Error::Stopped);
+        }
+        self.put_index(fresh.into_values().collect()).map(drop)
+    }
+}
+
+/// Closes and stores packs until the channel is closed; after a failure the rest is dropped.
+fn store_packs(vault: &Vault, jobs: &Receiver<Full>, failure: &Mutex<Option<vault::Error>>) {
+    for Full { object_type, open } in jobs {
+        if failure.lock().is_some() {
+            continue;
+        }
+        let object = open.builder.finish();
+        let stored = pack_key(object_type, &open.id)
+            .and_then(|key| vault.store().put_new(&key, &object).map_err(vault::Error::from));
+        if let Err(error) = stored {
+            failure.lock().get_or_insert(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn chunks_written_out_early_are_found_again() {
+        let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
+        let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
+        let reader = Reader::new(vault.clone(), 8 << 20);
+        let mut writer = Writer::open(&reader).unwrap();
+        writer.fresh_limit = 4;
+        let plain = |number: u32| vec![number.to_le_bytes()[0] + 1; 1 << 16];
+        for number in 0..10 {
+            let plain = plain(number);
+            let id = ChunkId::of(&plain);
+            let chunk = Encoded {
+                id,
+                codec: Codec::Raw,
+                stored: &plain,
+                plain_len: plain.len(),
+            };
+            writer.add(&chunk).unwrap();
+            assert!(writer.fresh.lock().len() < 4);
+        }
+        writer.finish().unwrap();
+        assert_eq!(vault.store().list("index/").unwrap().len(), 3);
+        let next = Writer::open(&reader).unwrap();
+        for number in 0..10 {
+            let found = next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
+            assert!(found.is_some(), "chunk {number}");
+        }
+        assert_eq!(next.find(&ChunkId::of(b"other"), 5, None).unwrap(), None);
+    }
+}
