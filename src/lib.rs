@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> mount . backup . restore
-//!        mount  -> fuse -> tree -> image -> chunk -> vault -> store
+//!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
 //!        base, for everybody: bytes . checksum . clock . monitor
 //! ```
@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
+pub mod fs;
 pub mod fuse;
 pub mod image;
 pub mod logging;
@@ -27,4 +28,5 @@ pub mod source;
 pub mod store;
 pub mod tree;
 pub mod vault;
+pub mod volume;
 pub mod writer;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -20,7 +20,9 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("image", &["chunk", "vault"]),
     ("source", &["image"]),
     ("writer", &["chunk", "vault", "store"]),
-    ("tree", &["image", "chunk", "vault", "store"]),
+    ("volume", &["image"]),
+    ("fs", &["volume", "image"]),
+    ("tree", &["fs", "volume", "image", "chunk", "vault", "store"]),
     ("fuse", &["tree", "image"]),
     (
         "mount",

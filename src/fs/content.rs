@@ -1,0 +1,202 @@
+//! The bytes of a file on a volume, as a [`ReadAt`]: its extents put together, holes as zeros.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Error, Extent, FileSystem, Inode, Place, Result};
+use crate::bytes::{to_u64, to_usize};
+use crate::image::{self, ReadAt, check_range};
+
+/// A regular file, open for reading; its size is the one it has on the volume.
+pub struct Content {
+    file_system: Arc<dyn FileSystem>,
+    volume: Arc<dyn ReadAt>,
+    inode: Inode,
+    size: u64,
+    /// The last answer to [`FileSystem::extents`]: in order, without gaps. Small files are asked about once.
+    known: Mutex<Arc<[Extent]>>,
+}
+
+/// How far extents are asked for beyond the bytes that are read, so that a stream asks rarely.
+const ASK_BYTES: u64 = 64 << 20;
+
+impl Content {
+    /// Opens a regular file; `volume` is what `file_system` lies on.
+    ///
+    /// # Errors
+    /// As [`FileSystem::attr`]; `WrongType` if it is no regular file.
+    pub fn open(file_system: Arc<dyn FileSystem>, volume: Arc<dyn ReadAt>, inode: Inode) -> Result<Self> {
+        let attr = file_system.attr(inode)?;
+        if attr.file_type != super::FileType::File {
+            let wanted = super::FileType::File;
+            return Err(Error::WrongType { inode, wanted });
+        }
+        Ok(Self {
+            file_system,
+            volume,
+            inode,
+            size: attr.size,
+            known: Mutex::new(Arc::new([])),
+        })
+    }
+
+    /// Fills `buf` with the bytes at `offset`.
+    ///
+    /// # Errors
+    /// As [`FileSystem::extents`] and [`ReadAt::read_at`]; the content of `buf` is then unspecified.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        check_range(offset, buf.len(), self.size)?;
+        let (mut at, mut rest) = (offset, buf);
+        while !rest.is_empty() {
+            let known = self.known(at, ASK_BYTES)?;
+            let first = known.partition_point(|extent| end(extent) <= at);
+            for extent in known.iter().skip(first) {
+                let len = to_usize(end(extent).saturating_sub(at)).min(rest.len());
+                let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
+                self.read_extent(extent, at, part)?;
+                at = at.saturating_add(to_u64(len));
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Volume ranges, offset and length, that hold the file's bytes `offset..+len`; for reading ahead.
+    ///
+    /// # Errors
+    /// As [`FileSystem::extents`].
+    pub fn places(&self, offset: u64, len: u64) -> Result<Vec<(u64, u64)>> {
+        let stop = offset.saturating_add(len).min(self.size);
+        let mut places = Vec::new();
+        let mut at = offset;
+        while at < stop {
+            let known = self.known(at, ASK_BYTES)?;
+            let first = known.partition_point(|extent| end(extent) <= at);
+            for extent in known.iter().skip(first).take_while(|extent| extent.start < stop) {
+                let part = end(extent).min(stop).saturating_sub(at);
+                if let Place::Volume(start) = extent.place {
+                    places.push((start.saturating_add(at.saturating_sub(extent.start)), part));
+                }
+                at = at.saturating_add(part);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Extents of which one holds the byte `at`, which lies inside the file; asks for `ahead` bytes from there if it must ask.
+    fn known(&self, at: u64, ahead: u64) -> Result<Arc<[Extent]>> {
+        let known = Arc::clone(&self.known.lock());
+        if known.first().is_some_and(|first| first.start <= at) && known.last().is_some_and(|last| at < end(last)) {
+            return Ok(known);
+        }
+        let stop = at.saturating_add(ahead).min(self.size);
+        let asked: Arc<[Extent]> = self.file_system.extents(self.inode, at..stop)?.into();
+        self.check(&asked, at)?;
+        *self.known.lock() = Arc::clone(&asked);
+        Ok(asked)
+    }
+
+    /// Holds a reader to its contract, so that a fault there is an error and never a hang or wrong bytes.
+    fn check(&self, extents: &[Extent], at: u64) -> Result<()> {
+        let holds_first = extents
+            .first()
+            .is_some_and(|first| first.start <= at && at < end(first));
+        let joined = extents.windows(2).all(|pair| match pair {
+            [a, b] => end(a) == b.start,
+            _ => true,
+        });
+        let exact = extents.iter().all(|extent| {
+            let inline = match &extent.place {
+                Place::Inline(bytes) => to_u64(bytes.len()) == extent.len,
+                Place::Volume(_) | Place::Zeros => true,
+            };
+            extent.len > 0 && end(extent) <= self.size && inline
+        });
+        if holds_first && joined && exact {
+            return Ok(());
+        }
+        Err(Error::Corrupt {
+            what: format!("the block map of inode {} (it overlaps or has gaps)", self.inode.0),
+            at: 0,
+        })
+    }
+
+    fn read_extent(&self, extent: &Extent, at: u64, part: &mut [u8]) -> Result<()> {
+        let into = at.saturating_sub(extent.start);
+        match &extent.place {
+            Place::Volume(start) => Ok(self.volume.read_at(start.saturating_add(into), part)?),
+            Place::Zeros => {
+                part.fill(0);
+                Ok(())
+            }
+            Place::Inline(bytes) => {
+                let from = to_usize(into);
+                let bytes = bytes.get(from..from.saturating_add(part.len()));
+                part.copy_from_slice(bytes.ok_or_else(|| Error::Corrupt {
+                    what: format!("the inline data of inode {}", self.inode.0),
+                    at: 0,
+                })?);
+                Ok(())
+            }
+        }
+    }
+
+    /// First byte at or after `offset` for which `wanted` holds; `None` if there is none before the end of the file.
+    fn seek(&self, offset: u64, wanted: impl Fn(&Place) -> bool) -> Result<Option<u64>> {
+        let mut at = offset;
+        while at < self.size {
+            let known = self.known(at, u64::MAX)?;
+            let first = known.partition_point(|extent| end(extent) <= at);
+            for extent in known.iter().skip(first) {
+                if wanted(&extent.place) {
+                    return Ok(Some(at.max(extent.start)));
+                }
+                at = end(extent);
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`ReadAt::next_data`].
+    ///
+    /// # Errors
+    /// As [`FileSystem::extents`].
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        self.seek(offset, |place| *place != Place::Zeros)
+    }
+
+    /// As [`ReadAt::next_hole`].
+    ///
+    /// # Errors
+    /// As [`FileSystem::extents`].
+    pub fn next_hole(&self, offset: u64) -> Result<u64> {
+        let found = self.seek(offset, |place| *place == Place::Zeros)?;
+        Ok(found.unwrap_or(self.size))
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+fn end(extent: &Extent) -> u64 {
+    extent.start.saturating_add(extent.len)
+}
+
+impl From<Error> for image::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Image(error) => error,
+            Error::Corrupt { what, at } => Self::Corrupt { what, at },
+            other => Self::Unsupported {
+                feature: other.to_string(),
+            },
+        }
+    }
+}
