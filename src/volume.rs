@@ -113,3 +113,9 @@ pub struct Discovery {
     /// Damage and oddities that are no volume, in sentences: a bad backup table, an overlap.
     pub problems: Vec<String>,
 }
+
+/// Stub.
+#[must_use]
+pub fn discover(_: &[Disk]) -> Discovery {
+    Discovery::default()
+}

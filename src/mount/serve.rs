@@ -1,6 +1,7 @@
 //! Serves a mount from its making to its end, whoever ends it: a signal, `umount`, or somebody from outside.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::attach::{self, Place};
 use super::mountinfo::{self, Mount};
-use super::options::Options;
+use super::options::{Links, Options, OwnerShown};
 use super::refresh::Refresher;
 use super::signals::Caught;
 use super::sys::{self, Detach};
@@ -16,7 +17,7 @@ use super::{Error, daemon, detach, holders, readahead};
 use crate::bytes::size_text;
 use crate::clock::{Clock, System};
 use crate::fuse::Session;
-use crate::tree::{Content, Owner, Settings, Tree};
+use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 
 /// How long readers may go on after a signal has ended the mount.
 const GRACE: Duration = Duration::from_secs(10);
@@ -67,6 +68,15 @@ fn open_tree(content: Content, place: &Place, options: &Options) -> Result<Arc<T
         owner: Owner {
             uid: options.uid.unwrap_or(uid),
             gid: options.gid.unwrap_or(gid),
+        },
+        owners: match options.owner {
+            OwnerShown::Image => Owners::Image,
+            OwnerShown::Me => Owners::Fixed(Owner { uid, gid }),
+            OwnerShown::Ids(uid, gid) => Owners::Fixed(Owner { uid, gid }),
+        },
+        link_targets: match options.links {
+            Links::Stored => LinkTargets::AsStored,
+            Links::Inside => LinkTargets::Within(place.directory.as_os_str().as_bytes().to_vec()),
         },
         root_attributes: daemon.into_iter().collect(),
         mounted_at: System.now(),
