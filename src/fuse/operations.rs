@@ -15,11 +15,11 @@ use fuser::{
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::MAX_REQUEST_BYTES;
 use super::attr::{attr_of, bare_attr, ttl};
 use super::directory;
 use super::errno::{self, Complaints};
 use super::handles::Handles;
+use super::{MAX_REQUEST_BYTES, Permissions};
 use crate::bytes::to_usize;
 use crate::image::disk::Slice;
 use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, Tree};
@@ -30,6 +30,7 @@ pub(super) struct Operations {
     files: Handles<OpenFile>,
     directories: Handles<Directory>,
     complaints: Complaints,
+    permissions: Permissions,
 }
 
 /// Reads in flight at once; the kernel holds further ones back.
@@ -39,12 +40,13 @@ const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
 impl Operations {
-    pub(super) fn new(tree: Arc<Tree>) -> Self {
+    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions) -> Self {
         Self {
             tree,
             files: Handles::new(),
             directories: Handles::new(),
             complaints: Complaints::new(),
+            permissions,
         }
     }
 
@@ -111,7 +113,12 @@ macro_rules! refuse_changes {
 
 impl Filesystem for Operations {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let checked = match self.permissions {
+            Permissions::Checked => InitFlags::FUSE_POSIX_ACL,
+            Permissions::Unchecked => InitFlags::empty(),
+        };
         let wanted = [
+            checked,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
