@@ -5,6 +5,7 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod ext;
 
 use std::ops::Range;
 use std::sync::Arc;
