@@ -6,6 +6,7 @@
 
 pub mod content;
 pub mod handle;
+pub mod ext;
 
 use std::ops::Range;
 use std::sync::Arc;
