@@ -5,6 +5,7 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
