@@ -93,7 +93,10 @@ fn split(disk: &Disk, run: &Run, start: u64) -> (Vec<(Run, Option<Copy>)>, bool)
     };
     let mut parts = Vec::new();
     let mut at = start.saturating_sub(run.first).min(run.len);
-    for (block, copy) in disk.overlay.within(target.saturating_add(at)..target.saturating_add(run.len)) {
+    for (block, copy) in disk
+        .overlay
+        .within(target.saturating_add(at)..target.saturating_add(run.len))
+    {
         let into = block.saturating_sub(target);
         if into > at {
             parts.push((part(at, into), None));
