@@ -5,11 +5,15 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod ext;
+pub mod handle;
+pub mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::image;
+use crate::image::{self, ReadAt};
+use crate::volume::Holds;
 
 /// Why a file system could not answer; the rest of it stays readable.
 #[derive(Debug, thiserror::Error)]
@@ -292,5 +296,20 @@ impl<T: FileSystem + ?Sized> FileSystem for Arc<T> {
     }
     fn summary(&self) -> Summary {
         (**self).summary()
+    }
+}
+
+/// Opens what a signature says is there; `None` if there is no reader for it.
+///
+/// # Errors
+/// As the reader opens it: `Corrupt`, `Unsupported`, `Image`.
+pub fn open(holds: Holds, volume: Arc<dyn ReadAt>) -> Option<Result<Arc<dyn FileSystem>>> {
+    fn shared<T: FileSystem + 'static>(opened: Result<T>) -> Option<Result<Arc<dyn FileSystem>>> {
+        Some(opened.map(|file_system| -> Arc<dyn FileSystem> { Arc::new(file_system) }))
+    }
+    match holds {
+        Holds::Ext => shared(ext::Ext::open(volume)),
+        Holds::Xfs => shared(xfs::Xfs::open(volume)),
+        _ => None,
     }
 }

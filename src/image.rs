@@ -91,6 +91,11 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// As [`read_at`](Self::read_at) for the maps it needs.
     fn next_hole(&self, offset: u64) -> Result<u64>;
+
+    /// Makes ready what a read of these bytes will need, as far as there is anything to make ready; a failure is left to the read.
+    fn warm(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 }
 
 /// Checks that `len` bytes at `offset` lie inside an image of `size` bytes.
@@ -117,5 +122,8 @@ impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
     }
     fn next_hole(&self, offset: u64) -> Result<u64> {
         (**self).next_hole(offset)
+    }
+    fn warm(&self, offset: u64, len: u64) {
+        (**self).warm(offset, len);
     }
 }

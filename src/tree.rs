@@ -1,14 +1,21 @@
-//! The visible hierarchy as inodes: `servers/NAME/POINT/disks/vda.img`, `disks/NAME/POINT/disk.img`, and `latest`.
+//! The visible hierarchy as inodes: `servers/NAME/POINT/{disks,volumes,root}`, `disks/NAME/POINT/{disk.img,volumes}`, and `latest`.
 //!
 //! Listing the root or a resource reads names only; a manifest is read when somebody looks into its point. Nothing here
 //! knows FUSE.
 
+mod assemble;
 pub mod attributes;
 pub mod changes;
+pub mod contents;
+pub mod directory;
+pub mod escape;
 mod files;
+pub mod fstab;
+mod inside;
 mod manifests;
 mod names;
 pub mod node;
+pub mod place;
 mod table;
 
 use std::collections::HashMap;
@@ -18,11 +25,14 @@ use parking_lot::{Mutex, RwLock};
 
 pub use attributes::{Attributes, Owner, Space};
 pub use changes::Change;
+pub use contents::Contents;
+pub use directory::{Directory, Listed};
 pub use files::OpenFile;
-pub use node::{Form, Ino, Lasting, Node};
+pub use node::{Ino, Lasting, Node};
 
 use crate::chunk::Reader;
 use crate::clock::{Point, Seconds};
+use crate::fs::{self, FileType};
 use crate::image;
 use crate::image::handle::ReadAhead;
 use crate::vault::{self, Address, Catalogue, Manifest, ResourceName};
@@ -55,11 +65,11 @@ pub enum Error {
     },
     /// The operation is one for another kind of file.
     #[error("{path} is not a {wanted}")]
-    WrongForm {
+    WrongType {
         /// What was named.
         path: String,
         /// What the operation is for.
-        wanted: Form,
+        wanted: FileType,
     },
     /// There is no extended attribute of this name.
     #[error("there is no such attribute")]
@@ -76,6 +86,9 @@ pub enum Error {
     /// The bytes of an image could not be read.
     #[error("an image cannot be read")]
     Image(#[from] image::Error),
+    /// A file system inside an image could not answer.
+    #[error("a file inside an image cannot be read")]
+    File(#[from] fs::Error),
 }
 
 /// A name that is there.
@@ -98,15 +111,6 @@ pub enum Found {
     Missing(Lasting),
 }
 
-/// One name of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The name; never `.` or `..`.
-    pub name: String,
-    /// What it stands for.
-    pub node: Node,
-}
-
 /// Where a tree's bytes come from.
 #[derive(Clone)]
 pub struct Content {
@@ -119,12 +123,34 @@ pub struct Content {
 /// How a tree is shown.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who owns everything.
+    /// Who owns directories, images and descriptions.
     pub owner: Owner,
+    /// Who owns the files inside images.
+    pub owners: Owners,
+    /// What symbolic links inside images say.
+    pub link_targets: LinkTargets,
     /// Extended attributes of the root, not listed, for those who know them.
     pub root_attributes: Vec<(String, Vec<u8>)>,
     /// Time shown for directories while there is no backup.
     pub mounted_at: Seconds,
+}
+
+/// Who owns the files inside images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Whom the file system names: users of the machine that was backed up.
+    Image,
+    /// This one.
+    Fixed(Owner),
+}
+
+/// What symbolic links inside images say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkTargets {
+    /// The text that is stored.
+    AsStored,
+    /// Absolute targets lead to the same file of the backup; this is the path of the mount.
+    Within(Vec<u8>),
 }
 
 /// A vault's backups as a tree of inodes; every method may be called from any thread.
@@ -133,6 +159,7 @@ pub struct Tree {
     settings: Settings,
     table: table::Table,
     manifests: manifests::Manifests,
+    open_volumes: contents::OpenVolumes,
     /// The catalogue as of the last refresh; replaced whole, never changed.
     catalogue: RwLock<Arc<Catalogue>>,
     /// Logical size of each resource's newest backup, as far as it was asked for.
@@ -154,6 +181,7 @@ impl Tree {
             settings,
             table: table::Table::default(),
             manifests: manifests::Manifests::new(MANIFESTS_LIMIT_BYTES),
+            open_volumes: contents::OpenVolumes::default(),
             catalogue: RwLock::new(Arc::new(catalogue)),
             sizes: Mutex::new(HashMap::new()),
         })
@@ -162,8 +190,8 @@ impl Tree {
     /// Finds `name` in a directory and counts a reference of the kernel to it.
     ///
     /// # Errors
-    /// `WrongForm` if `parent` is no directory, `Stale` if it is not known; as loading a manifest below a point.
-    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Found, Error> {
+    /// `WrongType` if `parent` is no directory, `Stale` if it is not known; as loading a manifest below a point.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Found, Error> {
         let parent = self.table.get(parent)?;
         let Some(node) = self.child(&parent, name)? else {
             return Ok(Found::Missing(parent.content_lasts()));
@@ -171,12 +199,26 @@ impl Tree {
         self.enter(&node).map(Found::Here)
     }
 
-    /// Describes a listed node and counts a reference of the kernel to it; for readdirplus.
+    /// Describes a node and counts a reference of the kernel to it.
     ///
     /// # Errors
     /// As [`lookup`](Self::lookup).
-    pub fn look_up_listed(&self, listed: &Listed) -> Result<Entry, Error> {
-        self.enter(&listed.node)
+    pub fn enter(&self, node: &Node) -> Result<Entry, Error> {
+        let attributes = self.attributes_of(node)?;
+        self.table.remember(&typed(node, attributes.file_type))?;
+        Ok(Entry {
+            attributes,
+            name_lasts: node.name_lasts(),
+            content_lasts: node.content_lasts(),
+        })
+    }
+
+    /// Counts a reference of the kernel to a node whose attributes cannot be read: asked for them, it meets the error again.
+    ///
+    /// # Errors
+    /// `Collision`.
+    pub fn enter_unread(&self, node: &Node) -> Result<(), Error> {
+        self.table.remember(node)
     }
 
     /// Takes back references of the kernel.
@@ -193,39 +235,19 @@ impl Tree {
         Ok((self.attributes_of(&node)?, node.content_lasts()))
     }
 
-    /// Names in a directory, sorted, and how long they stay true.
-    ///
-    /// # Errors
-    /// `WrongForm` if it is no directory; as loading a manifest below a point.
-    pub fn list(&self, ino: Ino) -> Result<(Vec<Listed>, Lasting), Error> {
-        let node = self.table.get(ino)?;
-        let listed = self
-            .children(&node)?
-            .into_iter()
-            .map(|(name, node)| Listed { name, node });
-        Ok((listed.collect(), node.content_lasts()))
-    }
-
-    /// Number of the directory that holds `ino`.
-    ///
-    /// # Errors
-    /// `Stale`.
-    pub fn parent(&self, ino: Ino) -> Result<Ino, Error> {
-        Ok(self.table.get(ino)?.parent().ino())
-    }
-
     /// Target of a symbolic link: `latest` stands for a point beside it.
     ///
     /// # Errors
-    /// `WrongForm` if it is no link; `Stale` if the resource has no backup any more.
-    pub fn link_target(&self, ino: Ino) -> Result<String, Error> {
+    /// `WrongType` if it is no link; `Stale` if the resource has no backup any more.
+    pub fn link_target(&self, ino: Ino) -> Result<Vec<u8>, Error> {
         let node = self.table.get(ino)?;
         match &*node {
             Node::Latest(resource) => self
                 .newest(resource)
-                .map(|point| point.to_string())
+                .map(|point| point.to_string().into_bytes())
                 .ok_or(Error::Stale { ino }),
-            other => Err(wrong_form(other, Form::Symlink)),
+            Node::Inside(file) => self.link_inside(file),
+            other => Err(wrong_type(other, FileType::Symlink)),
         }
     }
 
@@ -254,16 +276,6 @@ impl Tree {
             self.sizes.lock().retain(|resource, _| new.contains_key(resource));
         }
         Ok(changes)
-    }
-
-    fn enter(&self, node: &Node) -> Result<Entry, Error> {
-        let attributes = self.attributes_of(node)?;
-        self.table.remember(node)?;
-        Ok(Entry {
-            attributes,
-            name_lasts: node.name_lasts(),
-            content_lasts: node.content_lasts(),
-        })
     }
 
     fn snapshot(&self) -> Arc<Catalogue> {
@@ -315,8 +327,19 @@ fn catalogue(content: &Content) -> Result<Catalogue, Error> {
     Ok(catalogue)
 }
 
-fn wrong_form(node: &Node, wanted: Form) -> Error {
-    Error::WrongForm {
+/// The node as its attributes say: a directory's word for a file's type is not trusted.
+fn typed(node: &Node, file_type: FileType) -> Node {
+    match node {
+        Node::Inside(file) => Node::Inside(place::Inside {
+            file_type,
+            ..file.clone()
+        }),
+        other => other.clone(),
+    }
+}
+
+fn wrong_type(node: &Node, wanted: FileType) -> Error {
+    Error::WrongType {
         path: node.path(),
         wanted,
     }

@@ -6,21 +6,34 @@ use std::time::{Duration, Instant};
 use fuser::Errno;
 use parking_lot::Mutex;
 
+use crate::fs::{self, FileType};
 use crate::image;
-use crate::tree::{Error, Form};
+use crate::tree::Error;
 
 /// The one place where errors become errno.
 pub(super) fn of(error: &Error) -> Errno {
     match error {
         Error::Gone { .. } | Error::Stale { .. } => Errno::ESTALE,
         Error::Collision { .. } | Error::Vault { .. } => Errno::EIO,
-        Error::WrongForm { wanted, .. } => match wanted {
-            Form::Directory => Errno::ENOTDIR,
-            Form::File => Errno::EISDIR,
-            Form::Symlink => Errno::EINVAL,
-        },
+        Error::WrongType { wanted, .. } => of_wrong_type(*wanted),
         Error::NoAttribute => Errno::NO_XATTR,
         Error::Image(error) => of_image(error),
+        Error::File(error) => match error {
+            fs::Error::Image(error) => of_image(error),
+            fs::Error::Corrupt { .. } => Errno::EIO,
+            fs::Error::Unsupported { .. } => Errno::EOPNOTSUPP,
+            fs::Error::Encrypted { .. } => Errno::EACCES,
+            fs::Error::NoInode { .. } => Errno::ESTALE,
+            fs::Error::WrongType { wanted, .. } => of_wrong_type(*wanted),
+        },
+    }
+}
+
+fn of_wrong_type(wanted: FileType) -> Errno {
+    match wanted {
+        FileType::Directory => Errno::ENOTDIR,
+        FileType::File => Errno::EISDIR,
+        _ => Errno::EINVAL,
     }
 }
 

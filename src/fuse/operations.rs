@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use fuser::{
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::MAX_REQUEST_BYTES;
 use super::attr::{attr_of, bare_attr, ttl};
-use super::directory::Directory;
+use super::directory;
 use super::errno::{self, Complaints};
 use super::handles::Handles;
+use super::{MAX_REQUEST_BYTES, Permissions};
 use crate::bytes::to_usize;
 use crate::image::disk::Slice;
-use crate::tree::{Entry, Error, Found, Ino, Lasting, Listed, OpenFile, Tree};
+use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, Tree};
 
 /// The file system of one mount.
 pub(super) struct Operations {
@@ -29,6 +30,7 @@ pub(super) struct Operations {
     files: Handles<OpenFile>,
     directories: Handles<Directory>,
     complaints: Complaints,
+    permissions: Permissions,
 }
 
 /// Reads in flight at once; the kernel holds further ones back.
@@ -38,12 +40,13 @@ const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
 impl Operations {
-    pub(super) fn new(tree: Arc<Tree>) -> Self {
+    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions) -> Self {
         Self {
             tree,
             files: Handles::new(),
             directories: Handles::new(),
             complaints: Complaints::new(),
+            permissions,
         }
     }
 
@@ -66,16 +69,8 @@ impl Operations {
         self.answer(|| self.tree.path(Ino(ino.0)), || work(Ino(ino.0)))
     }
 
-    fn open_directory(&self, ino: INodeNo) -> Result<(Directory, Lasting), Errno> {
-        self.at_inode(ino, |own| {
-            let (names, lasting) = self.tree.list(own)?;
-            let parent = self.tree.parent(own)?;
-            Ok((Directory { own, parent, names }, lasting))
-        })
-    }
-
-    fn enter(&self, listed: &Listed) -> Result<Entry, Errno> {
-        self.answer(|| listed.node.path(), || self.tree.look_up_listed(listed))
+    fn enter(&self, node: &Node) -> Result<Entry, Errno> {
+        self.answer(|| node.path(), || self.tree.enter(node))
     }
 
     fn read_file(&self, file: &OpenFile, offset: u64, len: usize) -> Result<Slice, Errno> {
@@ -118,7 +113,12 @@ macro_rules! refuse_changes {
 
 impl Filesystem for Operations {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let checked = match self.permissions {
+            Permissions::Checked => InitFlags::FUSE_POSIX_ACL,
+            Permissions::Unchecked => InitFlags::empty(),
+        };
         let wanted = [
+            checked,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -145,11 +145,7 @@ impl Filesystem for Operations {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.at_inode(parent, |parent| match name.to_str() {
-            Some(name) => self.tree.lookup(parent, name),
-            // No name of ours is anything but ASCII.
-            None => Ok(Found::Missing(Lasting::Shortly)),
-        });
+        let found = self.at_inode(parent, |parent| self.tree.lookup(parent, name.as_bytes()));
         match found {
             Ok(Found::Here(entry)) => {
                 let (content, name) = (ttl(entry.content_lasts), ttl(entry.name_lasts));
@@ -173,7 +169,7 @@ impl Filesystem for Operations {
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
         match self.at_inode(ino, |ino| self.tree.link_target(ino)) {
-            Ok(target) => reply.data(target.as_bytes()),
+            Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         }
     }
@@ -255,9 +251,9 @@ impl Filesystem for Operations {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.open_directory(ino) {
-            Ok((directory, lasting)) => {
-                let flags = match lasting {
+        match self.at_inode(ino, |ino| self.tree.open_directory(ino)) {
+            Ok(directory) => {
+                let flags = match directory.lasts {
                     Lasting::Forever => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
                     Lasting::Shortly => FopenFlags::empty(),
                 };
@@ -270,8 +266,14 @@ impl Filesystem for Operations {
     fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         match self.directories.get(handle) {
             Some(directory) => {
-                directory.fill(offset, &mut reply);
-                reply.ok();
+                let filled = self.answer(
+                    || self.tree.path(directory.own),
+                    || directory::fill(&self.tree, &directory, offset, &mut reply),
+                );
+                match filled {
+                    Ok(()) => reply.ok(),
+                    Err(errno) => reply.error(errno),
+                }
             }
             None => reply.error(Errno::EBADF),
         }
@@ -282,7 +284,11 @@ impl Filesystem for Operations {
             reply.error(Errno::EBADF);
             return;
         };
-        match directory.fill_plus(offset, &mut reply, &self.tree, |listed| self.enter(listed)) {
+        let filled = self.answer(
+            || self.tree.path(directory.own),
+            || directory::fill_plus(&self.tree, &directory, offset, &mut reply, |node| self.enter(node)),
+        );
+        match filled {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
@@ -313,7 +319,7 @@ impl Filesystem for Operations {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self.at_inode(ino, |ino| self.tree.xattr(ino, name.to_str().unwrap_or_default()));
+        let value = self.at_inode(ino, |ino| self.tree.xattr(ino, name.as_bytes()));
         match value {
             Ok(value) => reply_xattr(&value, size, reply),
             Err(errno) => reply.error(errno),
@@ -323,8 +329,8 @@ impl Filesystem for Operations {
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         match self.at_inode(ino, |ino| self.tree.xattr_names(ino)) {
             Ok(names) => {
-                let list: String = names.iter().flat_map(|name| [name, "\0"]).collect();
-                reply_xattr(list.as_bytes(), size, reply);
+                let list: Vec<u8> = names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect();
+                reply_xattr(&list, size, reply);
             }
             Err(errno) => reply.error(errno),
         }

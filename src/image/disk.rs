@@ -117,7 +117,7 @@ impl DiskImage {
     ///
     /// # Errors
     /// As [`ReadAt::read_at`].
-    pub fn warm(&self, number: u64) -> Result<()> {
+    pub fn warm_chunk(&self, number: u64) -> Result<()> {
         if number >= self.layout.chunks() {
             return Ok(());
         }
@@ -348,6 +348,17 @@ impl ReadAt for DiskImage {
             number = next_page(number);
         }
         Ok(number.saturating_mul(chunk_size).max(offset).min(self.layout.size))
+    }
+
+    fn warm(&self, offset: u64, len: u64) {
+        let chunk_size = u64::from(self.layout.chunk_size);
+        let end = offset.saturating_add(len).min(self.layout.size);
+        for number in offset / chunk_size..end.div_ceil(chunk_size) {
+            // The read that needs the bytes meets the failure again, and reports it.
+            if self.warm_chunk(number).is_err() {
+                return;
+            }
+        }
     }
 }
 

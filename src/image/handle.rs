@@ -30,6 +30,17 @@ impl ReadAhead {
             max_window,
         })
     }
+
+    /// How far to read ahead of a stream, in bytes.
+    #[must_use]
+    pub fn max_window(&self) -> u64 {
+        self.max_window
+    }
+
+    /// Has `job` done by one of the threads; `false` if they have enough to do.
+    pub fn offer(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        self.pool.offer(job)
+    }
 }
 
 /// One open image. Reads come from any thread.
@@ -73,8 +84,8 @@ impl Handle {
             for number in range.start / size..range.end.div_ceil(size) {
                 let image = Arc::clone(&self.image);
                 // A failure is met again, and reported, by the reader that needs the bytes.
-                let job = move || drop(image.warm(number));
-                if !self.read_ahead.pool.offer(job) {
+                let job = move || drop(image.warm_chunk(number));
+                if !self.read_ahead.offer(job) {
                     break;
                 }
             }

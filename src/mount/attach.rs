@@ -187,12 +187,12 @@ fn attach_as_root(place: &Place, options: &Options) -> Result<OwnedFd, Error> {
         .map_err(|error| Error::system(format!("opening {FUSE_DEVICE}"), error))?;
     let (user, group) = sys::user_and_group();
     let mut data = format!(
-        "fd={},rootmode=40000,user_id={user},group_id={group},default_permissions,max_read={}",
+        "fd={},rootmode=40000,user_id={user},group_id={group},max_read={}",
         device.as_raw_fd(),
         crate::fuse::MAX_REQUEST_BYTES
     );
     if options.access == Access::Everybody {
-        data.push_str(",allow_other");
+        data.push_str(",allow_other,default_permissions");
     }
     sys::mount(&place.source, &place.directory, &data, options.programs).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -206,9 +206,10 @@ fn attach_as_root(place: &Place, options: &Options) -> Result<OwnedFd, Error> {
 
 fn attach_as_user(place: &Place, options: &Options) -> Result<OwnedFd, Error> {
     let max_read = format!("max_read={}", crate::fuse::MAX_REQUEST_BYTES);
-    let mut flags = vec!["ro", "nosuid", "nodev", "default_permissions", max_read.as_str()];
+    let mut flags = vec!["ro", "nosuid", "nodev", max_read.as_str()];
     if options.access == Access::Everybody {
-        flags.push("allow_other");
+        // Who is not the mounting user is held to the modes; the mounting user reads every backup, whoever owned its files.
+        flags.extend(["allow_other", "default_permissions"]);
     }
     if options.programs == Programs::Refuse {
         flags.push("noexec");

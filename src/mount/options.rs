@@ -20,12 +20,36 @@ pub struct Options {
     pub log: Option<PathBuf>,
     /// Name of the mount's source in the mount table; `None` means the vault.
     pub fsname: Option<String>,
-    /// Owner shown for everything; `None` means the mounting user.
+    /// Owner shown for everything that is not inside an image; `None` means the mounting user.
     pub uid: Option<u32>,
-    /// Group shown for everything; `None` means the mounting user's.
+    /// Group shown for everything that is not inside an image; `None` means the mounting user's.
     pub gid: Option<u32>,
+    /// Owner shown for the files inside images.
+    pub owner: OwnerShown,
+    /// Targets shown for the absolute symbolic links inside images.
+    pub links: Links,
     /// Whether programs in the mount may be run.
     pub programs: Programs,
+}
+
+/// Whose the files inside images are shown to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerShown {
+    /// Of the users that the image names (`owner=image`).
+    Image,
+    /// Of the mounting user (`owner=me`).
+    Me,
+    /// Of these numbers (`owner=UID:GID`).
+    Ids(u32, u32),
+}
+
+/// Where absolute symbolic links inside images lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// Where their text says, on the machine of the reader (`links=stored`).
+    Stored,
+    /// To the same file of the backup (`links=inside`).
+    Inside,
 }
 
 /// Who may enter a mount.
@@ -59,7 +83,7 @@ const MAX_THREADS: u64 = 256;
 /// The last usable id; the one above it means "none" to the kernel.
 const MAX_ID: u64 = 4_294_967_294;
 const MAX_READAHEAD_BYTES: u64 = 64 << 20;
-const KNOWN: &str = "cache=SIZE, threads=N, allow_other, readahead=SIZE, log=FILE, fsname=NAME, uid=N, gid=N, noexec";
+const KNOWN: &str = "cache=SIZE, threads=N, allow_other, readahead=SIZE, log=FILE, fsname=NAME, uid=N, gid=N, owner=image|me|UID:GID, links=stored|inside, noexec";
 
 /// Accepted because mount(8), fstab and systemd pass them around; they change nothing here.
 const GENERIC: &[&str] = &[
@@ -112,6 +136,8 @@ impl Default for Options {
             fsname: None,
             uid: None,
             gid: None,
+            owner: OwnerShown::Image,
+            links: Links::Stored,
             programs: Programs::Run,
         }
     }
@@ -188,6 +214,15 @@ fn apply(options: &mut Options, option: &str) -> Result<(), Refusal> {
         }
         ("uid", Some(value)) => options.uid = u32::try_from(number(option, value, MAX_ID)?).ok(),
         ("gid", Some(value)) => options.gid = u32::try_from(number(option, value, MAX_ID)?).ok(),
+        ("owner", Some(value)) => options.owner = owner(option, value)?,
+        ("links", Some("stored")) => options.links = Links::Stored,
+        ("links", Some("inside")) => options.links = Links::Inside,
+        ("links", _) => {
+            return Err(Refusal::Bad(format!(
+                "mount option {option:?}: links=stored shows symbolic links as they are, links=inside lets absolute ones lead into \
+                 the backup"
+            )));
+        }
         ("log", Some(value)) if !value.is_empty() => options.log = Some(PathBuf::from(value)),
         ("fsname", Some(value)) if !value.is_empty() => options.fsname = Some(value.to_owned()),
         ("allow_other", None) => options.access = Access::Everybody,
@@ -206,6 +241,19 @@ fn apply(options: &mut Options, option: &str) -> Result<(), Refusal> {
         _ => return Err(Refusal::Unknown),
     }
     Ok(())
+}
+
+fn owner(option: &str, value: &str) -> Result<OwnerShown, String> {
+    let ids = || {
+        let (uid, gid) = value.split_once(':').unwrap_or((value, value));
+        let id = |text| u32::try_from(number(option, text, MAX_ID).ok()?).ok();
+        Some(OwnerShown::Ids(id(uid)?, id(gid)?))
+    };
+    match value {
+        "image" => Ok(OwnerShown::Image),
+        "me" => Ok(OwnerShown::Me),
+        _ => ids().ok_or_else(|| format!("mount option {option:?}: there are owner=image, owner=me and owner=UID:GID")),
+    }
 }
 
 fn size(option: &str, value: &str, least: u64, most: u64) -> Result<u64, String> {
@@ -237,7 +285,9 @@ mod tests {
     #[test]
     fn every_option_of_ours_is_read() {
         let options =
-            parsed(r"cache=64M,threads=3,allow_other,readahead=2MiB,log=/l,fsname=a\,b\\c,uid=5,gid=6,noexec").unwrap();
+            parsed(r"cache=64M,threads=3,allow_other,readahead=2MiB,log=/l,fsname=a\,b\\c,uid=5,gid=6,noexec,owner=7:8,links=inside").unwrap();
+        assert_eq!(options.owner, OwnerShown::Ids(7, 8));
+        assert_eq!(options.links, Links::Inside);
         assert_eq!(options.cache_bytes, 64 << 20);
         assert_eq!(options.threads, Some(3));
         assert_eq!(options.access, Access::Everybody);
@@ -286,6 +336,10 @@ mod tests {
             "uid=4294967296",
             "allow_other=1",
             "noexec=yes",
+            "owner=you",
+            "owner=1:",
+            "links",
+            "links=raw",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }

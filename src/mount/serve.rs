@@ -1,6 +1,7 @@
 //! Serves a mount from its making to its end, whoever ends it: a signal, `umount`, or somebody from outside.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::attach::{self, Place};
 use super::mountinfo::{self, Mount};
-use super::options::Options;
+use super::options::{Access, Links, Options, OwnerShown};
 use super::refresh::Refresher;
 use super::signals::Caught;
 use super::sys::{self, Detach};
 use super::{Error, daemon, detach, holders, readahead};
 use crate::bytes::size_text;
 use crate::clock::{Clock, System};
-use crate::fuse::Session;
-use crate::tree::{Content, Owner, Settings, Tree};
+use crate::fuse::{Permissions, Session};
+use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 
 /// How long readers may go on after a signal has ended the mount.
 const GRACE: Duration = Duration::from_secs(10);
@@ -43,7 +44,11 @@ pub fn serve(
     let tree = open_tree(content, place, options)?;
     let connection = attach::attach(place, options)?;
     let mounted = Mounted::find(place)?;
-    let session = Session::open(Arc::clone(&tree), connection, options.threads)
+    let permissions = match options.access {
+        Access::Owner => Permissions::Unchecked,
+        Access::Everybody => Permissions::Checked,
+    };
+    let session = Session::open(Arc::clone(&tree), connection, permissions, options.threads)
         .map_err(|error| Error::system("greeting the kernel".into(), error))?;
     mounted.widen_readahead(options);
     let notifier = session.notifier();
@@ -67,6 +72,15 @@ fn open_tree(content: Content, place: &Place, options: &Options) -> Result<Arc<T
         owner: Owner {
             uid: options.uid.unwrap_or(uid),
             gid: options.gid.unwrap_or(gid),
+        },
+        owners: match options.owner {
+            OwnerShown::Image => Owners::Image,
+            OwnerShown::Me => Owners::Fixed(Owner { uid, gid }),
+            OwnerShown::Ids(uid, gid) => Owners::Fixed(Owner { uid, gid }),
+        },
+        link_targets: match options.links {
+            Links::Stored => LinkTargets::AsStored,
+            Links::Inside => LinkTargets::Within(place.directory.as_os_str().as_bytes().to_vec()),
         },
         root_attributes: daemon.into_iter().collect(),
         mounted_at: System.now(),

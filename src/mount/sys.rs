@@ -110,13 +110,17 @@ pub fn short_xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
 pub fn is_dead(path: &Path) -> bool {
     let none: &mut [u8] = &mut [];
     std::fs::metadata(path).is_err_and(|error| is_not_connected(&error))
-        || rustix::fs::getxattr(path, "user.vaultfs.daemon", none) == Err(rustix::io::Errno::NOTCONN)
+        || rustix::fs::getxattr(path, "user.vaultfs.daemon", none).is_err_and(|error| is_not_connected(&error.into()))
 }
 
-/// Says whether an error is that of a mount whose daemon is gone.
+/// Says whether an error is that of a mount whose daemon is gone: ENOTCONN, or ECONNABORTED for a request that was under way
+/// when it went.
 #[must_use]
 pub fn is_not_connected(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotConnected
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted
+    )
 }
 
 /// Says whether an error is ENODEV, by which mount(2) says that it does not know the file system type.

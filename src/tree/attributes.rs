@@ -1,31 +1,40 @@
 //! What a node looks like: its attributes, its extended attributes, and the space of the whole.
 
 use super::manifests::Backup;
-use super::node::{Form, Ino, Node, SHOWN};
+use super::node::{Ino, Node, SHOWN};
 use super::{Error, Tree, files};
 use crate::bytes::to_u64;
 use crate::clock::{Point, Seconds};
-use crate::vault::{Address, Disk, ResourceKind};
+use crate::fs::{DeviceNumber, FileType, Timestamp};
+use crate::vault::{Address, Disk};
 
 /// Attributes of a file, in the terms of stat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     /// Inode number.
     pub ino: Ino,
-    /// ResourceKind of file.
-    pub form: Form,
+    /// Type of file.
+    pub file_type: FileType,
     /// Size in bytes.
     pub size_bytes: u64,
     /// Blocks of 512 bytes that hold data.
     pub blocks: u64,
-    /// All its times: that of its backup, or of the newest backup below it.
-    pub time: Seconds,
+    /// Last access. What is not inside an image has one time: that of its backup, or of the newest backup below it.
+    pub accessed: Timestamp,
+    /// Last change of the content.
+    pub modified: Timestamp,
+    /// Last change of the attributes.
+    pub changed: Timestamp,
+    /// Creation; 1970 where the file system does not keep it.
+    pub created: Timestamp,
     /// Permission bits.
     pub mode: u16,
     /// Number of links, at least 1.
     pub links: u32,
     /// Whose it is.
     pub owner: Owner,
+    /// Which device a device file stands for.
+    pub device: DeviceNumber,
 }
 
 /// Owner and group shown for every file.
@@ -70,24 +79,35 @@ impl Tree {
     /// Names of an inode's extended attributes.
     ///
     /// # Errors
-    /// `Stale`.
-    pub fn xattr_names(&self, ino: Ino) -> Result<&'static [&'static str], Error> {
-        Ok(match &*self.table.get(ino)? {
+    /// `Stale`; `File` inside an image.
+    pub fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, Error> {
+        let names: &[&str] = match &*self.table.get(ino)? {
             Node::Image(..) => &[ADDRESS, CHUNK_SIZE, CONSISTENCY, DATA_BYTES, LOGICAL_BYTES],
             Node::Point(_) => &[ADDRESS],
+            Node::Inside(file) => {
+                let xattrs = self.xattrs_inside(file)?;
+                return Ok(xattrs.into_iter().map(|(name, _)| name).collect());
+            }
             _ => &[],
-        })
+        };
+        Ok(names.iter().map(|name| name.as_bytes().to_vec()).collect())
     }
 
     /// Value of one extended attribute.
     ///
     /// # Errors
     /// `NoAttribute`; as loading a manifest below a point.
-    pub fn xattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>, Error> {
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
+        let node = self.table.get(ino)?;
+        if let Node::Inside(file) = &*node {
+            let xattrs = self.xattrs_inside(file)?;
+            let found = xattrs.into_iter().find(|(known, _)| known == name);
+            return found.map(|(_, value)| value).ok_or(Error::NoAttribute);
+        }
+        let name = std::str::from_utf8(name).map_err(|_| Error::NoAttribute)?;
         if !name.starts_with("user.vaultfs.") {
             return Err(Error::NoAttribute);
         }
-        let node = self.table.get(ino)?;
         let text = match (&*node, name) {
             (Node::Root, _) => {
                 let mut known = self.settings.root_attributes.iter();
@@ -148,23 +168,34 @@ impl Tree {
     }
 
     pub(super) fn attributes_of(&self, node: &Node) -> Result<Attributes, Error> {
-        let plain = |mode, size_bytes| Attributes {
-            ino: node.ino(),
-            form: node.form(),
-            size_bytes,
-            blocks: 0,
-            time: self.time_of(node),
-            mode,
-            links: 1,
-            owner: self.settings.owner,
+        let plain = |mode, size_bytes| {
+            let time = Timestamp {
+                seconds: self.time_of(node),
+                nanos: 0,
+            };
+            Attributes {
+                ino: node.ino(),
+                file_type: node.file_type(),
+                size_bytes,
+                blocks: 0,
+                accessed: time,
+                modified: time,
+                changed: time,
+                created: time,
+                mode,
+                links: 1,
+                owner: self.settings.owner,
+                device: DeviceNumber::default(),
+            }
         };
         Ok(match node {
+            Node::Inside(file) => self.attributes_inside(file)?,
             Node::Latest(resource) => {
                 let len = self.newest(resource).map_or(0, |point| to_u64(point.to_string().len()));
                 plain(LINK_MODE, len)
             }
             Node::Json(address) => {
-                let len = to_u64(self.backup(address)?.json.len());
+                let len = to_u64(self.contents(address)?.json.len());
                 Attributes {
                     blocks: len.div_ceil(BLOCK_BYTES),
                     ..plain(FILE_MODE, len)
@@ -216,7 +247,9 @@ impl Tree {
             Node::Root => SHOWN.len(),
             Node::Kind(kind) => self.snapshot().keys().filter(|resource| resource.kind == *kind).count(),
             Node::Resource(resource) => self.snapshot().get(resource).map_or(0, Vec::len),
-            Node::Point(address) if address.resource.kind != ResourceKind::Disk => 1,
+            // Whether there is a `root` is not known without reading disks; 1 says that nobody has counted.
+            Node::Point(_) => return 1,
+            Node::Volumes(address) => self.contents(address).map_or(0, |contents| contents.volumes.len()),
             _ => 0,
         };
         u32::try_from(inside).unwrap_or(u32::MAX).saturating_add(2)

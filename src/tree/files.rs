@@ -1,11 +1,13 @@
-//! Open files: a disk image with its reader's own stream state, or a text.
+//! Open files: a disk image or a file inside one, with its reader's own stream state, or a text.
 
 use std::sync::Arc;
 
 use super::attributes::find_disk;
-use super::node::{Form, Ino, Node};
-use super::{Error, Tree, wrong_form};
+use super::node::{Ino, Node};
+use super::{Error, Tree, wrong_type};
 use crate::bytes::{to_u64, to_usize};
+use crate::fs::FileType;
+use crate::fs::handle::FileHandle;
 use crate::image::ReadAt;
 use crate::image::disk::{DiskImage, Slice};
 use crate::image::handle::Handle;
@@ -21,24 +23,26 @@ pub struct OpenFile {
 enum Data {
     Text(Arc<str>),
     Image(Handle),
+    Inside(FileHandle),
 }
 
 impl Tree {
     /// Opens a file for one reader.
     ///
     /// # Errors
-    /// `WrongForm` if it is no file; `Gone` if its backup was deleted; as the vault reports it.
+    /// `WrongType` if it is no file; `Gone` if its backup was deleted; as the vault reports it.
     pub fn open_file(&self, ino: Ino) -> Result<OpenFile, Error> {
         let node = self.table.get(ino)?;
         let data = match &*node {
-            Node::Json(address) => Data::Text(Arc::clone(&self.backup(address)?.json)),
+            Node::Json(address) => Data::Text(Arc::clone(&self.contents(address)?.json)),
             Node::Image(address, name) => {
                 let backup = self.backup(address)?;
                 let disk = find_disk(&backup, address, name)?;
                 let image = Arc::new(DiskImage::open(&self.content.reader, address, disk));
                 Data::Image(Handle::new(image, Arc::clone(&self.content.read_ahead)))
             }
-            other => return Err(wrong_form(other, Form::File)),
+            Node::Inside(file) => Data::Inside(self.open_inside(file)?),
+            other => return Err(wrong_type(other, FileType::File)),
         };
         Ok(OpenFile {
             path: node.path(),
@@ -54,6 +58,7 @@ impl OpenFile {
         match &self.data {
             Data::Text(text) => to_u64(text.len()),
             Data::Image(handle) => handle.image().len(),
+            Data::Inside(handle) => handle.content().size(),
         }
     }
 
@@ -70,6 +75,7 @@ impl OpenFile {
                 Ok(Slice::Owned(bytes.into()))
             }
             Data::Image(handle) => Ok(handle.read(offset, len)?),
+            Data::Inside(handle) => Ok(handle.read(offset, len)?),
         }
     }
 
@@ -81,6 +87,7 @@ impl OpenFile {
         match &self.data {
             Data::Text(_) => Ok((offset < self.size_bytes()).then_some(offset)),
             Data::Image(handle) => Ok(handle.image().next_data(offset)?),
+            Data::Inside(handle) => Ok(handle.content().next_data(offset)?),
         }
     }
 
@@ -92,6 +99,7 @@ impl OpenFile {
         match &self.data {
             Data::Text(_) => Ok(self.size_bytes()),
             Data::Image(handle) => Ok(handle.image().next_hole(offset)?),
+            Data::Inside(handle) => Ok(handle.content().next_hole(offset)?),
         }
     }
 }

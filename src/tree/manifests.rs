@@ -1,10 +1,11 @@
 //! Keeps the backups that were looked at last, within a limit of bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::contents::Contents;
 use crate::bytes::to_u64;
 use crate::vault::{Address, Manifest};
 
@@ -12,14 +13,16 @@ use crate::vault::{Address, Manifest};
 #[derive(Debug)]
 pub(super) struct Backup {
     pub(super) manifest: Manifest,
-    /// The text of `backup.json`, the same as of `vaultfs show --json`.
-    pub(super) json: Arc<str>,
+    /// What is on its disks, once somebody has asked.
+    pub(super) contents: OnceLock<Arc<Contents>>,
 }
 
 impl Backup {
     pub(super) fn new(manifest: Manifest) -> Self {
-        let json = format!("{:#}\n", manifest.to_json()).into();
-        Self { manifest, json }
+        Self {
+            manifest,
+            contents: OnceLock::new(),
+        }
     }
 }
 
@@ -85,11 +88,14 @@ impl Manifests {
     }
 }
 
-/// Estimates a backup's memory: its text (facts and tags stand in it and in the manifest), and fixed sums for records.
+/// Estimates a backup's memory: facts, tags and fixed sums for records, and as much again for what its disks may hold, which is
+/// looked at later. The map's roots are there twice: an image has its own copy.
 fn weight(backup: &Backup) -> u64 {
-    let disks = backup.manifest.disks().iter();
-    let records = disks.fold(0, |sum, disk| sum + 256 + 64 * to_u64(disk.roots.len()));
-    512 + 2 * to_u64(backup.json.len()) + records
+    let manifest = &backup.manifest;
+    let disks = manifest.disks().iter();
+    let records = disks.fold(0, |sum, disk| sum + 8192 + 128 * to_u64(disk.roots.len()));
+    let contents = backup.contents.get().map_or(0, |contents| contents.weight());
+    512 + 2 * to_u64(manifest.facts.as_deref().map_or(0, str::len)) + records + contents
 }
 
 #[cfg(test)]
@@ -98,9 +104,9 @@ mod tests {
     use crate::tree::tests::{disk, manifest};
 
     fn backup(len: usize) -> Arc<Backup> {
-        let manifest = manifest(&disk("d", 1), &[]);
-        let json = "x".repeat(len).into();
-        Arc::new(Backup { manifest, json })
+        let mut manifest = manifest(&disk("d", 1), &[]);
+        manifest.facts = Some("x".repeat(len));
+        Arc::new(Backup::new(manifest))
     }
 
     #[test]
@@ -115,7 +121,7 @@ mod tests {
         manifests.put(&address(3), &backup(1000));
         assert!(manifests.get(&address(1)).is_none());
         assert!(manifests.get(&address(0)).is_some());
-        manifests.put(&address(9), &backup(1_000_000));
+        manifests.put(&address(9), &backup(10_000_000));
         assert!(manifests.get(&address(9)).is_none(), "one above the limit is not kept");
         manifests.remove(&address(0));
         assert_eq!(manifests.kept.lock().bytes, 2 * each);

@@ -1,13 +1,22 @@
 //! What is in each directory: names to nodes, from the catalogue alone down to the points.
 
 use super::node::{self, SHOWN};
-use super::{Error, Form, Node, Tree, files, wrong_form};
+use super::place::Inside;
+use super::{Error, Node, Tree, files, wrong_type};
 use crate::clock::Point;
+use crate::fs::FileType;
 use crate::vault::{self, Address, ResourceKind, ResourceName};
 
 impl Tree {
     /// What `name` stands for in a directory, if anything.
-    pub(super) fn child(&self, parent: &Node, name: &str) -> Result<Option<Node>, Error> {
+    pub(super) fn child(&self, parent: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        if let Node::Inside(directory) = parent {
+            return Ok(self.child_inside(directory, name)?.map(Node::Inside));
+        }
+        // No name of ours is anything but ASCII.
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Ok(None);
+        };
         let node = match parent {
             Node::Root => SHOWN.into_iter().find(|kind| kind.dir() == name).map(Node::Kind),
             Node::Kind(kind) => {
@@ -27,19 +36,29 @@ impl Tree {
                 };
                 self.has(&address).then_some(Node::Point(address))
             }),
-            Node::Point(_) | Node::Disks(_) => {
+            // Not by the list of all: only `root` needs a look at the disks.
+            Node::Point(address) if name == node::JSON => Some(Node::Json(address.clone())),
+            Node::Point(address) if name == node::VOLUMES => Some(Node::Volumes(address.clone())),
+            Node::Point(address) if address.resource.kind != ResourceKind::Disk => match name {
+                node::DISKS => Some(Node::Disks(address.clone())),
+                node::ROOT => self.root_of(address)?,
+                _ => None,
+            },
+            Node::Point(_) | Node::Disks(_) | Node::Volumes(_) => {
                 let children = self.children(parent)?;
                 children
                     .into_iter()
                     .find(|(child, _)| child == name)
                     .map(|(_, node)| node)
             }
-            Node::Latest(_) | Node::Json(_) | Node::Image(..) => return Err(wrong_form(parent, Form::Directory)),
+            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) => {
+                return Err(wrong_type(parent, FileType::Directory));
+            }
         };
         Ok(node)
     }
 
-    /// Everything in a directory, sorted by name.
+    /// Everything in a directory that is no directory inside an image, sorted by name.
     pub(super) fn children(&self, node: &Node) -> Result<Vec<(String, Node)>, Error> {
         let named = |kind: ResourceKind| (kind.dir().to_owned(), Node::Kind(kind));
         Ok(match node {
@@ -53,17 +72,36 @@ impl Tree {
             }
             Node::Resource(resource) => self.points_of(resource),
             Node::Point(address) => {
-                let json = (node::JSON.to_owned(), Node::Json(address.clone()));
+                let mut children = vec![(node::JSON.to_owned(), Node::Json(address.clone()))];
                 match address.resource.kind {
-                    ResourceKind::Disk => std::iter::once(json).chain(self.images(address)?).collect(),
+                    ResourceKind::Disk => children.extend(self.images(address)?),
                     ResourceKind::Server | ResourceKind::Filesystem => {
-                        vec![json, (node::DISKS.to_owned(), Node::Disks(address.clone()))]
+                        children.push((node::DISKS.to_owned(), Node::Disks(address.clone())));
+                        let root = self.root_of(address)?;
+                        children.extend(root.map(|root| (node::ROOT.to_owned(), root)));
                     }
                 }
+                children.push((node::VOLUMES.to_owned(), Node::Volumes(address.clone())));
+                children
             }
             Node::Disks(address) => self.images(address)?,
-            Node::Latest(_) | Node::Json(_) | Node::Image(..) => return Err(wrong_form(node, Form::Directory)),
+            Node::Volumes(address) => {
+                let contents = self.contents(address)?;
+                let volumes = contents.volumes.iter();
+                volumes
+                    .map(|place| (place.volume.clone(), Node::Inside(Inside::root(place))))
+                    .collect()
+            }
+            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) => {
+                return Err(wrong_type(node, FileType::Directory));
+            }
         })
+    }
+
+    /// The server's own tree. Where there is none it is not shown as an empty directory: somebody might mirror that.
+    fn root_of(&self, address: &Address) -> Result<Option<Node>, Error> {
+        let contents = self.contents(address)?;
+        Ok(contents.mounts.first().map(|place| Node::Inside(Inside::root(place))))
     }
 
     fn points_of(&self, resource: &ResourceName) -> Vec<(String, Node)> {

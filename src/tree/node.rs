@@ -1,6 +1,8 @@
 //! The places of the tree, their paths, and the inode numbers made from these.
 
+use super::place::Inside;
 use crate::checksum::Digest;
+use crate::fs::FileType;
 use crate::vault::{Address, ResourceKind, ResourceName};
 
 /// An inode number: made from the path, so that it is the same in every mount of a vault.
@@ -16,7 +18,7 @@ impl Ino {
 pub const SHOWN: [ResourceKind; 2] = [ResourceKind::Disk, ResourceKind::Server];
 
 /// A place in the tree; it need not exist.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// The mount itself.
     Root,
@@ -34,27 +36,10 @@ pub enum Node {
     Disks(Address),
     /// The image of the disk with this name.
     Image(Address, String),
-}
-
-/// What kind of file a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// A symbolic link.
-    Symlink,
-}
-
-impl std::fmt::Display for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Directory => "directory",
-            Self::File => "file",
-            Self::Symlink => "symbolic link",
-        })
-    }
+    /// The directory `volumes` of a point.
+    Volumes(Address),
+    /// A file or directory inside an image: `volumes/vda1` and all below it, `root` and all below it.
+    Inside(Inside),
 }
 
 /// How long the kernel may keep what it was told.
@@ -70,13 +55,18 @@ pub enum Lasting {
 pub const LATEST: &str = "latest";
 /// Name of the manifest for people and jq.
 pub const JSON: &str = "backup.json";
+/// Name of the directory of a point's file systems.
+pub const VOLUMES: &str = "volumes";
+/// Name of a server's own tree.
+pub const ROOT: &str = "root";
 /// Name of the directory of a server's images.
 pub const DISKS: &str = "disks";
 /// What image names end with.
 pub const IMAGE_SUFFIX: &str = ".img";
 
 impl Node {
-    /// The path from the root, without a leading slash; empty for the root.
+    /// The path from the root, without a leading slash; empty for the root. Inside an image it is the path of the file system
+    /// and the inode's number there.
     #[must_use]
     pub fn path(&self) -> String {
         match self {
@@ -87,6 +77,8 @@ impl Node {
             Self::Point(address) => address.to_string(),
             Self::Json(address) => format!("{address}/{JSON}"),
             Self::Disks(address) => format!("{address}/{DISKS}"),
+            Self::Volumes(address) => format!("{address}/{VOLUMES}"),
+            Self::Inside(file) => file.path(),
             Self::Image(address, name) => match address.resource.kind {
                 ResourceKind::Disk => format!("{address}/{name}{IMAGE_SUFFIX}"),
                 ResourceKind::Server | ResourceKind::Filesystem => format!("{address}/{DISKS}/{name}{IMAGE_SUFFIX}"),
@@ -94,11 +86,14 @@ impl Node {
         }
     }
 
-    /// The inode number: 1 for the root, else 64 bits of the path's hash.
+    /// The inode number: 1 for the root, else 64 bits of the path's hash, or made from the inode inside an image.
     #[must_use]
     pub fn ino(&self) -> Ino {
         if *self == Self::Root {
             return Ino::ROOT;
+        }
+        if let Self::Inside(file) = self {
+            return file.ino();
         }
         let digest = Digest::in_context("vaultfs 2026 inode number", self.path().as_bytes());
         let number = crate::bytes::le_u64(&digest.0, 0).unwrap_or_default();
@@ -106,7 +101,7 @@ impl Node {
         Ino(number.max(2))
     }
 
-    /// The directory that holds it; the root holds itself.
+    /// The directory that holds it; the root holds itself. Files inside an image do not know theirs: they name the point.
     #[must_use]
     pub fn parent(&self) -> Self {
         match self {
@@ -114,7 +109,8 @@ impl Node {
             Self::Resource(resource) => Self::Kind(resource.kind),
             Self::Latest(resource) => Self::Resource(resource.clone()),
             Self::Point(address) => Self::Resource(address.resource.clone()),
-            Self::Json(address) | Self::Disks(address) => Self::Point(address.clone()),
+            Self::Json(address) | Self::Disks(address) | Self::Volumes(address) => Self::Point(address.clone()),
+            Self::Inside(file) => Self::Point(file.place.address.clone()),
             Self::Image(address, _) => match address.resource.kind {
                 ResourceKind::Disk => Self::Point(address.clone()),
                 ResourceKind::Server | ResourceKind::Filesystem => Self::Disks(address.clone()),
@@ -122,13 +118,16 @@ impl Node {
         }
     }
 
-    /// Its kind of file.
+    /// Its type of file.
     #[must_use]
-    pub fn form(&self) -> Form {
+    pub fn file_type(&self) -> FileType {
         match self {
-            Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Point(_) | Self::Disks(_) => Form::Directory,
-            Self::Latest(_) => Form::Symlink,
-            Self::Json(_) | Self::Image(..) => Form::File,
+            Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Point(_) | Self::Disks(_) | Self::Volumes(_) => {
+                FileType::Directory
+            }
+            Self::Latest(_) => FileType::Symlink,
+            Self::Json(_) | Self::Image(..) => FileType::File,
+            Self::Inside(file) => file.file_type,
         }
     }
 
@@ -136,9 +135,12 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> Option<&Address> {
         match self {
-            Self::Point(address) | Self::Json(address) | Self::Disks(address) | Self::Image(address, _) => {
-                Some(address)
-            }
+            Self::Point(address)
+            | Self::Json(address)
+            | Self::Disks(address)
+            | Self::Volumes(address)
+            | Self::Image(address, _) => Some(address),
+            Self::Inside(file) => Some(&file.place.address),
             Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Latest(_) => None,
         }
     }

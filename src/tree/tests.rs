@@ -94,6 +94,8 @@ impl Rig {
         };
         let settings = Settings {
             owner: Owner { uid: 3, gid: 4 },
+            owners: Owners::Image,
+            link_targets: LinkTargets::AsStored,
             root_attributes: vec![("user.vaultfs.daemon".into(), b"1 2".to_vec())],
             mounted_at: 99,
         };
@@ -109,15 +111,27 @@ impl Rig {
 fn walk(tree: &Tree, path: &str) -> Ino {
     path.split('/')
         .filter(|name| !name.is_empty())
-        .fold(Ino::ROOT, |ino, name| match tree.lookup(ino, name).unwrap() {
-            Found::Here(entry) => entry.attributes.ino,
-            Found::Missing(_) => panic!("{name} of {path} is missing"),
+        .fold(Ino::ROOT, |ino, name| {
+            match tree.lookup(ino, name.as_bytes()).unwrap() {
+                Found::Here(entry) => entry.attributes.ino,
+                Found::Missing(_) => panic!("{name} of {path} is missing"),
+            }
         })
 }
 
 fn names(tree: &Tree, path: &str) -> Vec<String> {
-    let (listed, _) = tree.list(walk(tree, path)).unwrap();
-    listed.into_iter().map(|listed| listed.name).collect()
+    let nodes = nodes(tree, walk(tree, path)).unwrap();
+    nodes.into_iter().map(|(name, _)| name).collect()
+}
+
+fn nodes(tree: &Tree, directory: Ino) -> Result<Vec<(String, Node)>, Error> {
+    let directory = tree.open_directory(directory)?;
+    let mut nodes = Vec::new();
+    tree.visit(&directory, 0, &mut |listed| {
+        nodes.push((String::from_utf8(listed.name.to_vec()).unwrap(), listed.node));
+        true
+    })?;
+    Ok(nodes)
 }
 
 #[test]
@@ -130,11 +144,11 @@ fn the_hierarchy_is_servers_and_disks_points_and_images() {
         names(&tree, "servers/web-01"),
         ["1970-01-01T00-00-00Z", "2026-11-20T03-00-00Z", "latest"]
     );
-    assert_eq!(names(&tree, &one.to_string()), ["backup.json", "disks"]);
+    assert_eq!(names(&tree, &one.to_string()), ["backup.json", "disks", "volumes"]);
     assert_eq!(names(&tree, &format!("{one}/disks")), ["vda.img", "vdb.img"]);
-    assert_eq!(names(&tree, &two.to_string()), ["backup.json", "disk.img"]);
+    assert_eq!(names(&tree, &two.to_string()), ["backup.json", "disk.img", "volumes"]);
     let link = walk(&tree, "servers/web-01/latest");
-    assert_eq!(tree.link_target(link).unwrap(), "2026-11-20T03-00-00Z");
+    assert_eq!(tree.link_target(link).unwrap(), b"2026-11-20T03-00-00Z");
 }
 
 #[test]
@@ -142,7 +156,7 @@ fn an_empty_vault_shows_both_directories() {
     let tree = Rig::new().tree();
     assert_eq!(names(&tree, ""), ["disks", "servers"]);
     assert!(names(&tree, "disks").is_empty());
-    assert_eq!(tree.attributes(Ino::ROOT).unwrap().0.time, 99);
+    assert_eq!(tree.attributes(Ino::ROOT).unwrap().0.modified.seconds, 99);
 }
 
 #[test]
@@ -151,9 +165,8 @@ fn listing_down_to_the_points_reads_no_manifest() {
     let tree = rig.tree();
     rig.gets();
     for path in ["", "servers", "disks", "servers/a"] {
-        let (listed, _) = tree.list(walk(&tree, path)).unwrap();
-        for listed in &listed {
-            tree.look_up_listed(listed).unwrap();
+        for (_, node) in nodes(&tree, walk(&tree, path)).unwrap() {
+            tree.enter(&node).unwrap();
         }
     }
     assert_eq!(rig.gets(), 0);
@@ -177,16 +190,16 @@ fn what_is_not_there_is_missing_for_as_long_as_its_directory_lasts() {
     ] {
         let parent = walk(&tree, path);
         assert_eq!(
-            tree.lookup(parent, name).unwrap(),
+            tree.lookup(parent, name.as_bytes()).unwrap(),
             Found::Missing(lasting),
             "{path}/{name}"
         );
     }
     let file = walk(&tree, &format!("{point}/backup.json"));
     assert!(matches!(
-        tree.lookup(file, "x"),
-        Err(Error::WrongForm {
-            wanted: Form::Directory,
+        tree.lookup(file, b"x"),
+        Err(Error::WrongType {
+            wanted: FileType::Directory,
             ..
         })
     ));
@@ -202,7 +215,7 @@ fn attributes_are_exact() {
         .0;
     assert_eq!((image.size_bytes, image.blocks, image.mode), (SIZE, 1025, 0o440));
     assert_eq!(
-        (image.time, image.links, image.owner),
+        (image.modified.seconds, image.links, image.owner),
         (1_795_143_600, 1, Owner { uid: 3, gid: 4 })
     );
     let json = walk(&tree, &format!("{point}/backup.json"));
@@ -211,7 +224,7 @@ fn attributes_are_exact() {
     assert!(file.read(0, 1 << 20).unwrap().starts_with(b"{\n"));
     assert!(file.read(file.size_bytes(), 10).unwrap().is_empty());
     let root = tree.attributes(Ino::ROOT).unwrap().0;
-    assert_eq!((root.links, root.time), (4, 1_795_143_600));
+    assert_eq!((root.links, root.modified.seconds), (4, 1_795_143_600));
     assert_eq!(
         tree.attributes(walk(&tree, "servers/a/latest")).unwrap().0.size_bytes,
         20
@@ -223,11 +236,12 @@ fn extended_attributes_tell_of_the_backup() {
     let point = disk("db", 5);
     let tree = Rig::with(std::slice::from_ref(&point)).tree();
     let image = walk(&tree, &format!("{point}/disk.img"));
-    let values = tree.xattr_names(image).unwrap().iter().map(|name| {
+    let names = tree.xattr_names(image).unwrap();
+    let values = names.iter().map(|name| {
         let value = tree.xattr(image, name).unwrap();
         format!(
             "{}={}",
-            name.trim_start_matches("user.vaultfs."),
+            String::from_utf8_lossy(name).trim_start_matches("user.vaultfs."),
             String::from_utf8(value).unwrap()
         )
     });
@@ -241,8 +255,11 @@ fn extended_attributes_tell_of_the_backup() {
             "logical_bytes=1048581"
         ]
     );
-    assert!(matches!(tree.xattr(image, "security.selinux"), Err(Error::NoAttribute)));
-    assert_eq!(tree.xattr(Ino::ROOT, "user.vaultfs.daemon").unwrap(), b"1 2");
+    assert!(matches!(
+        tree.xattr(image, b"security.selinux"),
+        Err(Error::NoAttribute)
+    ));
+    assert_eq!(tree.xattr(Ino::ROOT, b"user.vaultfs.daemon").unwrap(), b"1 2");
     assert!(tree.xattr_names(Ino::ROOT).unwrap().is_empty());
 }
 
@@ -274,7 +291,7 @@ fn new_backups_appear_and_deleted_ones_go() {
     assert_eq!(names(&tree, "servers/a"), [new.point.to_string(), "latest".into()]);
     assert_eq!(
         tree.link_target(walk(&tree, "servers/a/latest")).unwrap(),
-        new.point.to_string()
+        new.point.to_string().into_bytes()
     );
     assert!(
         matches!(tree.attributes(image), Err(Error::Gone { .. })),
@@ -294,7 +311,7 @@ fn a_damaged_manifest_hides_nothing_but_its_own_point() {
     let tree = rig.tree();
     assert_eq!(names(&tree, "servers/a").len(), 3);
     assert!(matches!(
-        tree.list(walk(&tree, &format!("{bad}/disks"))),
+        nodes(&tree, walk(&tree, &format!("{bad}/disks"))),
         Err(Error::Vault { .. })
     ));
     walk(&tree, &format!("{good}/disks/vda.img"));

@@ -216,6 +216,14 @@ impl ReadAt for Mapped {
         }
         Ok(self.len)
     }
+
+    fn warm(&self, offset: u64, len: u64) {
+        for piece in self.pieces(offset, len) {
+            if let Some(image) = piece.image {
+                image.warm(piece.offset, piece.len);
+            }
+        }
+    }
 }
 
 /// What to look for on a target.

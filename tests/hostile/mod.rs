@@ -133,11 +133,7 @@ pub fn walk(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>) -> usize {
     errors
 }
 
-fn read_some(
-    fs: &Arc<dyn FileSystem>,
-    volume: &Arc<dyn ReadAt>,
-    inode: vaultfs::fs::Inode,
-) -> vaultfs::fs::Result<()> {
+fn read_some(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>, inode: vaultfs::fs::Inode) -> vaultfs::fs::Result<()> {
     let content = Content::open(Arc::clone(fs), Arc::clone(volume), inode)?;
     let size = content.size();
     let mut buf = [0; 4096];

@@ -1,0 +1,226 @@
+//! What is on the disks of a backup: its volumes, which of them can be read, the server's own tree, and `backup.json` that tells
+//! of it all.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::assemble::{self, Plan, Readable};
+use super::place::{Opened, Place, View};
+use crate::chunk::Reader;
+use crate::fs;
+use crate::image::disk::DiskImage;
+use crate::image::{self, ReadAt};
+use crate::vault::{Address, Manifest, ResourceKind};
+use crate::volume::{self, Discovery, Holds, Volume};
+
+/// The volumes of one backup and what is known of them.
+#[derive(Debug)]
+pub struct Contents {
+    /// The text of `backup.json`, the same as of `vaultfs show --json`.
+    pub json: Arc<str>,
+    /// Readable volumes, sorted by name.
+    pub(super) volumes: Vec<Arc<Place>>,
+    /// Mounts of the server's own tree, its root first; empty if there is none.
+    pub(super) mounts: Vec<Arc<Place>>,
+    /// Bytes of every readable volume by name, to open it again.
+    data: Vec<(Holds, Arc<Bytes>)>,
+}
+
+/// A volume's bytes; only there to have a `Debug` that prints none of them.
+struct Bytes(Arc<dyn ReadAt>);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// File systems that are kept open although nobody holds them at this moment.
+const KEPT_OPEN: usize = 64;
+
+/// Opens file systems and keeps those that were used last.
+pub(super) struct OpenVolumes {
+    kept: Mutex<LruCache<(Address, String), Arc<Opened>>>,
+}
+
+impl Default for OpenVolumes {
+    fn default() -> Self {
+        let kept = LruCache::new(std::num::NonZero::new(KEPT_OPEN).unwrap_or(std::num::NonZero::<usize>::MIN));
+        Self { kept: Mutex::new(kept) }
+    }
+}
+
+impl OpenVolumes {
+    /// The file system of a place; `contents` is asked for the backup's volumes if it must be opened again.
+    pub(super) fn get<E: From<fs::Error>>(
+        &self,
+        place: &Place,
+        contents: impl FnOnce() -> Result<Arc<Contents>, E>,
+    ) -> Result<Arc<Opened>, E> {
+        if let Some(opened) = place.opened.lock().upgrade() {
+            return Ok(opened);
+        }
+        let key = (place.address.clone(), place.volume.clone());
+        let kept = self.kept.lock().get(&key).cloned();
+        let opened = match kept {
+            Some(opened) => opened,
+            None => {
+                let opened = contents()?.open(&place.volume)?;
+                self.kept.lock().put(key, Arc::clone(&opened));
+                opened
+            }
+        };
+        *place.opened.lock() = Arc::downgrade(&opened);
+        Ok(opened)
+    }
+}
+
+impl Contents {
+    /// Looks at the disks of a backup: tables of partitions, superblocks, and `/etc/fstab`.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store does not deliver now; damage is not an error but told in the JSON.
+    pub fn load(reader: &Arc<Reader>, address: &Address, manifest: &Manifest) -> image::Result<Self> {
+        let mut disks = Vec::new();
+        for disk in manifest.disks() {
+            let image: Arc<dyn ReadAt> = Arc::new(DiskImage::open(reader, address, disk));
+            let len = usize::try_from(image.len().min(4096)).unwrap_or(0);
+            // Damage is told below; a store that is silent now must not make a backup look as if it held nothing.
+            match image.read_at(0, &mut vec![0; len]) {
+                Err(error @ image::Error::Unavailable { .. }) => return Err(error),
+                _ => disks.push(volume::Disk {
+                    name: super::files::image_name(address.resource.kind, &disk.name).to_owned(),
+                    image,
+                }),
+            }
+        }
+        let discovery = volume::discover(&disks);
+        Self::of(address, manifest, &discovery)
+    }
+
+    fn of(address: &Address, manifest: &Manifest, discovery: &Discovery) -> image::Result<Self> {
+        let mut opened = Vec::new();
+        for volume in &discovery.volumes {
+            let tried = volume.data.as_ref().and_then(|data| {
+                let file_system = fs::open(volume.signature.holds, Arc::clone(data))?;
+                Some(file_system.map(|file_system| {
+                    Arc::new(Opened {
+                        file_system,
+                        data: Arc::clone(data),
+                    })
+                }))
+            });
+            if let Some(Err(fs::Error::Image(error @ image::Error::Unavailable { .. }))) = tried {
+                return Err(error);
+            }
+            opened.push(tried);
+        }
+        let pairs = discovery.volumes.iter().zip(&opened);
+        let readable: Vec<Readable<'_>> = pairs
+            .filter_map(|(volume, opened)| match opened {
+                Some(Ok(opened)) => Some(Readable { volume, opened }),
+                _ => None,
+            })
+            .collect();
+        let plan = match address.resource.kind {
+            ResourceKind::Server => assemble::plan(&readable),
+            ResourceKind::Disk | ResourceKind::Filesystem => Plan::default(),
+        };
+        let place = |name: &str, view, root| Place::new(address, name, view, root);
+        let volumes = readable.iter().map(|readable| {
+            let root = readable.opened.file_system.root();
+            Arc::new(place(&readable.volume.name, View::Volume, root))
+        });
+        let mounts = plan.mounts.iter().enumerate().filter_map(|(number, mount)| {
+            let name = &readable.get(mount.volume)?.volume.name;
+            let mut place = place(name, View::Mount(number), mount.root);
+            place.crossings.clone_from(&mount.crossings);
+            Some(Arc::new(place))
+        });
+        let data = readable.iter().map(|readable| {
+            let bytes = Arc::clone(&readable.opened.data);
+            (readable.volume.signature.holds, Arc::new(Bytes(bytes)))
+        });
+        let mut description = manifest.to_json();
+        describe(&mut description, discovery, &opened, &plan, &readable);
+        Ok(Self {
+            volumes: volumes.collect(),
+            mounts: mounts.collect(),
+            data: data.collect(),
+            json: format!("{description:#}\n").into(),
+        })
+    }
+
+    fn open(&self, volume: &str) -> fs::Result<Arc<Opened>> {
+        let at = self.volumes.iter().position(|place| place.volume == volume);
+        let found = at.and_then(|at| self.data.get(at));
+        let unknown = || fs::Error::Unsupported {
+            feature: format!("volume {volume}"),
+        };
+        let (holds, data) = found.ok_or_else(unknown)?;
+        let file_system = fs::open(*holds, Arc::clone(&data.0)).ok_or_else(unknown)??;
+        Ok(Arc::new(Opened {
+            file_system,
+            data: Arc::clone(&data.0),
+        }))
+    }
+
+    /// Memory by estimate, in bytes.
+    pub(super) fn weight(&self) -> u64 {
+        let places = self.volumes.len().saturating_add(self.mounts.len());
+        crate::bytes::to_u64(self.json.len().saturating_add(places.saturating_mul(1024)))
+    }
+}
+
+type Tried = Option<fs::Result<Arc<Opened>>>;
+
+/// Adds `volumes`, `root` and `problems` to a description.
+fn describe(to: &mut Value, found: &Discovery, opened: &[Tried], plan: &Plan, readable: &[Readable<'_>]) {
+    let Some(object) = to.as_object_mut() else { return };
+    let volumes = found.volumes.iter().zip(opened);
+    let volumes: Vec<Value> = volumes.map(|(volume, tried)| volume_json(volume, tried)).collect();
+    object.insert("volumes".into(), Value::Array(volumes));
+    let mounts = plan.mounts.iter().map(|mount| {
+        let volume = readable.get(mount.volume).map(|readable| readable.volume.name.as_str());
+        json!({ "path": mount.path, "volume": volume })
+    });
+    let missing = plan.missing.iter();
+    let missing = missing.map(|line| json!({ "path": line.path, "spec": line.spec, "why": line.why }));
+    let root = json!({ "mounts": mounts.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() });
+    object.insert("root".into(), if plan.mounts.is_empty() { Value::Null } else { root });
+    object.insert("problems".into(), json!(found.problems));
+}
+
+fn volume_json(volume: &Volume, tried: &Tried) -> Value {
+    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    let mut value = json!({
+        "name": volume.name,
+        "logical_bytes": volume.size,
+        "holds": volume.signature.holds.word(),
+        "uuid": volume.signature.uuid,
+        "label": volume.signature.label.as_ref().map(text),
+        "partuuid": volume.part_uuid,
+        "partlabel": volume.part_label,
+        "path": Value::Null,
+        "problem": volume.problem,
+    });
+    let Some(object) = value.as_object_mut() else {
+        return value;
+    };
+    match tried {
+        Some(Ok(opened)) => {
+            let summary = opened.file_system.summary();
+            object.insert("path".into(), json!(format!("volumes/{}", volume.name)));
+            object.insert("free_bytes".into(), json!(summary.free));
+            object.insert("notes".into(), json!(summary.notes));
+        }
+        Some(Err(error)) => {
+            object.insert("problem".into(), json!(error.to_string()));
+        }
+        None => {}
+    }
+    value
+}
