@@ -11,6 +11,8 @@ mod disks;
 mod lvm;
 #[path = "volumes/lvm_types.rs"]
 mod lvm_types;
+#[path = "volumes/md.rs"]
+mod md;
 #[path = "volumes/signatures.rs"]
 mod signatures;
 #[path = "volumes/tables.rs"]

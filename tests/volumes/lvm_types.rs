@@ -1,6 +1,8 @@
 //! Types of logical volume that lvm2 makes only with a device-mapper at hand: their metadata is written here and taken, checked and
 //! put on disk by vgcfgrestore.
 
+#![allow(unreachable_pub)]
+
 use std::fmt::Write;
 
 use vaultfs::volume::Discovery;
@@ -115,7 +117,7 @@ fn restored(test: &str, text: &Text) -> Option<Lab> {
 }
 
 /// Chunks of `chunk` bytes gathered by a drawing: in each row the number of the data chunk on each image, `p` for parity.
-fn drawn(images: &[Vec<u8>], rows: &[&str], chunk: usize) -> Vec<u8> {
+pub fn drawn(images: &[Vec<u8>], rows: &[&str], chunk: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for row in 0..images[0].len() / chunk {
         let drawing = rows[row % rows.len()].split(' ').enumerate();
