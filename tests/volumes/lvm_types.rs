@@ -13,7 +13,7 @@ use crate::lvm::{Lab, interleave};
 const EXTENT: usize = 1 << 20;
 
 /// An identifier of LVM2 that is this number.
-fn id(number: usize) -> String {
+pub fn id(number: usize) -> String {
     format!("AAAAAA-BBBB-CCCC-DDDD-EEEE-FFFF-{number:06}")
 }
 
