@@ -23,3 +23,5 @@ mod mutations;
 mod signatures;
 #[path = "volumes/tables.rs"]
 mod tables;
+#[path = "volumes/thin.rs"]
+mod thin;

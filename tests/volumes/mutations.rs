@@ -17,7 +17,7 @@ use crate::lvm_hostile;
 use crate::md::{Member, sum};
 
 /// Mutated images of each kind of table.
-const ROUNDS: u32 = 20_000;
+const ROUNDS: u32 = 10_000;
 /// Longest that one of them may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
