@@ -7,6 +7,12 @@ mod hostile;
 
 #[path = "volumes/disks.rs"]
 mod disks;
+#[path = "volumes/lvm.rs"]
+mod lvm;
+#[path = "volumes/lvm_types.rs"]
+mod lvm_types;
+#[path = "volumes/md.rs"]
+mod md;
 #[path = "volumes/signatures.rs"]
 mod signatures;
 #[path = "volumes/tables.rs"]
