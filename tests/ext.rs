@@ -9,3 +9,5 @@ mod files;
 mod hostile;
 #[path = "ext/images.rs"]
 mod images;
+#[path = "ext/journals.rs"]
+mod journals;

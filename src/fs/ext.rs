@@ -17,6 +17,7 @@ mod hash;
 mod htree;
 mod inline_data;
 mod inode;
+mod journal;
 mod mapping;
 mod names;
 mod overlay;
@@ -51,7 +52,19 @@ impl Ext {
         if !superblock::fits(&sb, volume.len()) {
             notes.push("the file system is larger than the volume; what lies behind its end cannot be read".to_owned());
         }
-        let disk = Disk::new(volume, sb, Overlay::default());
+        let mut disk = Disk::new(volume, sb, Overlay::default());
+        let recovery = journal::recover(&disk)?;
+        notes.extend(recovery.notes);
+        if !recovery.copies.is_empty() {
+            let overlay = Overlay::new(disk.sb.block_size, recovery.copies);
+            let volume = Arc::clone(disk.volume());
+            disk = Disk::new(volume, disk.sb, overlay);
+            match recovered_superblock(&disk) {
+                Ok(sb) => disk.sb = sb,
+                Err(Error::Image(error)) => return Err(error.into()),
+                Err(error) => notes.push(format!("the superblock in the journal is not used: {error}")),
+            }
+        }
         Ok(Self { disk, notes })
     }
 
@@ -83,6 +96,17 @@ fn read_superblock(volume: &dyn ReadAt) -> Result<Superblock> {
     }
     volume.read_at(SUPERBLOCK_AT, &mut raw)?;
     Superblock::decode(&raw)
+}
+
+/// The superblock as recovery would leave it; its geometry must be the one by which the journal was found.
+fn recovered_superblock(disk: &Disk) -> Result<Superblock> {
+    let mut raw = [0; SUPERBLOCK_LEN];
+    disk.read(SUPERBLOCK_AT, &mut raw)?;
+    let sb = Superblock::decode(&raw)?;
+    if sb.block_size != disk.sb.block_size || sb.inode_size != disk.sb.inode_size {
+        return Err(disk::corrupt("its geometry", SUPERBLOCK_AT));
+    }
+    Ok(sb)
 }
 
 impl FileSystem for Ext {
