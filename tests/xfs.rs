@@ -13,8 +13,12 @@ mod common;
 #[path = "xfs/differential.rs"]
 mod differential;
 mod files;
+#[path = "xfs/features.rs"]
+mod features;
 #[path = "xfs/fill.rs"]
 mod fill;
 mod hostile;
 #[path = "xfs/images.rs"]
 mod images;
+#[path = "xfs/version4.rs"]
+mod version4;

@@ -75,3 +75,10 @@ pub fn kernels(path: &Path) -> Tree {
     let mount = LoopMount::new(path, "ro,norecovery,nouuid,noatime");
     files::tree_of_directory(mount.path())
 }
+
+/// Writes the checksum at `crc_at` that fits the rest of a structure.
+pub fn seal(structure: &mut [u8], crc_at: usize) {
+    structure[crc_at..crc_at + 4].fill(0);
+    let crc = !vaultfs::checksum::crc32c(!0, structure);
+    structure[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+}
