@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "xfs/damage.rs"]
+mod damage;
 #[path = "xfs/differential.rs"]
 mod differential;
 mod files;

@@ -105,6 +105,31 @@ fn comparable(mut tree: Tree) -> Tree {
     tree
 }
 
+/// An image of 20 MiB made with options and filled with little.
+pub fn small(options: &str) -> Image {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = dir.path().join("stage");
+    fs::create_dir(&stage).unwrap();
+    for count in [2, 10, 50, 300] {
+        let names = stage.join(format!("names-{count}"));
+        fs::create_dir(&names).unwrap();
+        for index in 0..count {
+            fs::write(names.join(fill::name(index)), "").unwrap();
+        }
+    }
+    fs::write(stage.join("plain"), vec![1; 5000]).unwrap();
+    symlink("short", stage.join("short-link")).unwrap();
+    symlink("long/".repeat(200), stage.join("long-link")).unwrap();
+    let list_at = dir.path().join("list");
+    fs::write(&list_at, list(&stage)).unwrap();
+    let image = Image::new(20, &format!("{options} -p {}", list_at.display()));
+    let set: Vec<String> = (0..60).map(|index| format!("attr_set -v 90 name-{index}")).collect();
+    let mut commands = vec!["path /plain", "attr_set -v 5000 large"];
+    commands.extend(set.iter().map(String::as_str));
+    image.db(&commands);
+    image
+}
+
 /// An image made with options and filled from the stage, after it was compared.
 fn compared(options: &str) -> Image {
     let stage_at = tempfile::tempdir().unwrap();
