@@ -10,6 +10,8 @@
 )]
 
 mod common;
+#[path = "xfs/cases.rs"]
+mod cases;
 #[path = "xfs/damage.rs"]
 mod damage;
 #[path = "xfs/differential.rs"]

@@ -11,7 +11,7 @@ use vaultfs::fs::{FileType, Timestamp};
 use crate::common::Random;
 use crate::files::{Tree, assert_same, can_loop_mount, tree_of_directory};
 use crate::fill;
-use crate::images::{Image, open, ours};
+use crate::images::{Image, open, ours, scratch};
 
 /// What is to be in the image, as a directory of this host. Names have no spaces: the list could not say them.
 fn stage(dir: &Path, longest_link: usize) {
@@ -107,7 +107,7 @@ fn comparable(mut tree: Tree) -> Tree {
 
 /// An image of 20 MiB made with options and filled with little.
 pub fn small(options: &str) -> Image {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let stage = dir.path().join("stage");
     fs::create_dir(&stage).unwrap();
     for count in [2, 10, 50, 300] {
@@ -132,7 +132,7 @@ pub fn small(options: &str) -> Image {
 
 /// An image made with options and filled from the stage, after it was compared.
 fn compared(options: &str) -> Image {
-    let stage_at = tempfile::tempdir().unwrap();
+    let stage_at = scratch();
     let stage_dir = stage_at.path().join("stage");
     // mkfs.xfs writes targets outside the inode without the header that version 5 asks for; the kernel refuses them too.
     stage(&stage_dir, if options.contains("crc=0") { 1023 } else { 156 });
