@@ -8,6 +8,8 @@ use crate::fs::Result;
 const BASIC_BLOCK: usize = 512;
 /// First word of the header of a record, and of no other block.
 const MAGIC: u32 = 0xfeed_babe;
+/// Fewest blocks of a log.
+const MIN_BLOCKS: u64 = 512;
 /// Bytes of a record that one block of header can describe.
 const HEADER_CYCLE_SIZE: u32 = 32 << 10;
 /// Largest record, and how many may be on their way to the disk at once.
@@ -58,11 +60,11 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// `None` if the log does not lie inside one allocation group, or holds nothing.
+    /// `None` if the log does not lie inside one allocation group, or is smaller than any log.
     fn new(disk: &'a Disk) -> Option<Self> {
         let superblock = &disk.superblock;
         let len = u64::from(superblock.log_blocks);
-        let inside = len > 0 && superblock.holds(superblock.log_start, len);
+        let inside = len >= MIN_BLOCKS && superblock.holds(superblock.log_start, len);
         let at = superblock.block_offset(superblock.log_start).filter(|_| inside)?;
         let blocks = len << superblock.block_log >> BASIC_BLOCK.ilog2();
         Some(Self { disk, at, blocks })
