@@ -5,6 +5,8 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod exfat;
+pub mod fat;
 
 use std::ops::Range;
 use std::sync::Arc;
