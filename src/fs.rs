@@ -6,6 +6,8 @@
 
 pub mod content;
 pub mod handle;
+#[cfg(test)]
+pub(crate) mod memory;
 
 use std::ops::Range;
 use std::sync::Arc;
