@@ -32,7 +32,10 @@ impl Memory {
 
     pub(crate) fn make(&mut self, file_type: FileType, permissions: u16) -> Inode {
         let inode = to_u64(self.files.len()) + 1;
-        let time = |seconds| Timestamp { seconds, nanos: 123_456_789 };
+        let time = |seconds| Timestamp {
+            seconds,
+            nanos: 123_456_789,
+        };
         let attr = Attr {
             file_type,
             permissions,
@@ -138,7 +141,12 @@ impl FileSystem for Memory {
         for ((name, inode), next) in names.zip(1..).skip_while(|(_, next)| *next <= cookie) {
             let file_type = None;
             let inode = *inode;
-            if !visit(DirEntry { name, inode, file_type, next }) {
+            if !visit(DirEntry {
+                name,
+                inode,
+                file_type,
+                next,
+            }) {
                 break;
             }
         }
@@ -165,7 +173,11 @@ impl FileSystem for Memory {
         for piece in &file.pieces {
             if piece.start > at {
                 let len = piece.start - at;
-                all.push(Extent { start: at, len, place: place.clone() });
+                all.push(Extent {
+                    start: at,
+                    len,
+                    place: place.clone(),
+                });
             }
             all.push(piece.clone());
             at = piece.start + piece.len;

@@ -40,7 +40,11 @@ fn links_lead_to_files_of_their_own_tree_only() {
             ("../../../../etc", "etc"),
         ] {
             let wanted = format!("@/{view}/{wanted}");
-            assert_eq!(found(&tree, &format!("{at}/{path}"), LastLink::Follow), Ok(wanted), "{path}");
+            assert_eq!(
+                found(&tree, &format!("{at}/{path}"), LastLink::Follow),
+                Ok(wanted),
+                "{path}"
+            );
         }
     }
 }
@@ -49,8 +53,14 @@ fn links_lead_to_files_of_their_own_tree_only() {
 fn the_last_link_is_followed_only_when_asked_or_before_a_slash() {
     let (tree, _open) = tree_over(sample());
     let at = format!("{AT}/root");
-    assert_eq!(found(&tree, &format!("{at}/dir"), LastLink::Keep), Ok("@/root/dir".into()));
-    assert_eq!(found(&tree, &format!("{at}/dir/"), LastLink::Keep), Ok("@/root/etc".into()));
+    assert_eq!(
+        found(&tree, &format!("{at}/dir"), LastLink::Keep),
+        Ok("@/root/dir".into())
+    );
+    assert_eq!(
+        found(&tree, &format!("{at}/dir/"), LastLink::Keep),
+        Ok("@/root/etc".into())
+    );
     assert_eq!(found(&tree, "servers/web/latest", LastLink::Keep), Ok("@".into()));
     assert_eq!(
         found(&tree, "//servers/web/latest//root/", LastLink::Keep),
@@ -66,14 +76,17 @@ fn what_is_missing_is_named_with_what_is_there() {
         ("server", "there is no server in the vault; it has disks, servers"),
         ("servers/db/latest", "there is no db in servers; it has web"),
         ("disks/db", "there is no db in disks; it is empty"),
-        (
-            "servers/web/latest/volume",
-            "it has backup.json, disks, root, volumes",
-        ),
+        ("servers/web/latest/volume", "it has backup.json, disks, root, volumes"),
         ("servers/web/latest/root/etc/shadow", "it has passwd, relative, out"),
         ("servers/web/latest/root/gone", "there is no shadow in"),
-        ("servers/web/latest/root/etc/passwd/x", "passwd is a regular file, not a directory"),
-        ("servers/web/latest/root/absolute/", "passwd is a regular file, not a directory"),
+        (
+            "servers/web/latest/root/etc/passwd/x",
+            "passwd is a regular file, not a directory",
+        ),
+        (
+            "servers/web/latest/root/absolute/",
+            "passwd is a regular file, not a directory",
+        ),
         ("servers/web/latest/root/loop", "more than 40 symbolic links"),
     ] {
         let error = found(&tree, path, LastLink::Follow).unwrap_err();
@@ -84,11 +97,17 @@ fn what_is_missing_is_named_with_what_is_there() {
 #[test]
 fn no_reference_is_left_behind() {
     let (tree, _open) = tree_over(sample());
-    let file = tree.resolve(format!("{AT}/root/etc/relative").as_bytes(), LastLink::Follow).unwrap();
+    let file = tree
+        .resolve(format!("{AT}/root/etc/relative").as_bytes(), LastLink::Follow)
+        .unwrap();
     let ino = file.held.ino();
     assert!(tree.attributes(ino).is_ok());
     drop(file);
     assert!(matches!(tree.attributes(ino), Err(TreeError::Stale { .. })));
-    let root = tree.resolve(format!("{AT}/root").as_bytes(), LastLink::Follow).unwrap().held.ino();
+    let root = tree
+        .resolve(format!("{AT}/root").as_bytes(), LastLink::Follow)
+        .unwrap()
+        .held
+        .ino();
     assert!(matches!(tree.attributes(root), Err(TreeError::Stale { .. })));
 }
