@@ -69,7 +69,7 @@ fn what_is_not_there_is_named() {
     desk.run("cat", &["disks/db/latest/disk.img"])
         .fails(1, "there is no db in disks; it is empty");
     desk.run("restore", &["disks/db/latest", "--to", &desk.text("out")])
-        .fails(1, "there is no db in disks; it is empty");
+        .fails(1, "there is no backup disks/db/latest");
     assert!(!desk.path("out").exists());
     std::fs::create_dir(desk.path("empty")).unwrap();
     vaultfs(["list", &desk.text("empty")]).fails(1, "there is no vault in");
