@@ -9,6 +9,8 @@ pub mod exfat;
 pub mod ext;
 pub mod fat;
 pub mod handle;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod xfs;
 
 use std::ops::Range;

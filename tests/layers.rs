@@ -33,7 +33,8 @@ const ARROWS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "mount", "backup", "restore", "source", "image", "chunk", "vault", "store", "writer", "logging",
+            "mount", "backup", "restore", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer",
+            "logging",
         ],
     ),
 ];

@@ -56,7 +56,10 @@ pub(super) enum Command {
     /// Write a disk image back to a file or a block device
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
-    /// Write a file of a backup to standard output
+    /// List files of a backup, without a mount
+    #[command(after_help = help::LS)]
+    Ls(Ls),
+    /// Write files of a backup to standard output, without a mount
     #[command(after_help = help::CAT)]
     Cat(Cat),
     /// Print shell completions
@@ -244,14 +247,39 @@ pub(super) struct Restore {
     pub(super) format: Format,
 }
 
+/// Arguments of `ls`.
+#[derive(Debug, Group)]
+pub(super) struct Ls {
+    /// The vault: a directory made by `vaultfs init`
+    pub(super) vault: OsString,
+    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc` [default: the whole vault]
+    #[arg(value_name = "ADDRESS/PATH")]
+    pub(super) paths: Vec<OsString>,
+    /// Mode, links, owner, size, time (UTC) and target of each
+    #[arg(short, long)]
+    pub(super) long: bool,
+    /// Directories inside directories, too
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
+    /// Names that begin with a dot, too
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Directories themselves, not what is in them
+    #[arg(short, long)]
+    pub(super) directory: bool,
+    /// In the order of the file system, from the first name on: for huge directories
+    #[arg(short = 'U', long)]
+    pub(super) unsorted: bool,
+}
+
 /// Arguments of `cat`.
 #[derive(Debug, Group)]
 pub(super) struct Cat {
     /// The vault: a directory made by `vaultfs init`
     pub(super) vault: OsString,
-    /// Address of the backup and the file in it: `servers/web-01/latest/disks/vda.img`
-    #[arg(value_name = "ADDRESS/FILE")]
-    pub(super) file: String,
+    /// Address of a backup and a file in it, as in the mount: `servers/web-01/latest/root/etc/fstab`
+    #[arg(value_name = "ADDRESS/FILE", required = true)]
+    pub(super) files: Vec<OsString>,
 }
 
 /// Arguments of `bench-decode`.
