@@ -98,7 +98,9 @@ impl Server {
 fn make_ext4(image: &Path, size: u64, uuid: &str, tree: &Path) {
     fs::File::create(image).unwrap().set_len(size).unwrap();
     let (image, tree) = (image.to_str().unwrap(), tree.to_str().unwrap());
-    run(&["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-U", uuid, "-d", tree, image]);
+    run(&[
+        "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-U", uuid, "-d", tree, image,
+    ]);
 }
 
 fn make_root(tree: &Path) {

@@ -133,6 +133,7 @@ impl Tree {
             links: attr.links.max(1),
             owner,
             device: attr.device,
+            block_bytes: BLOCK_BYTES,
         })
     }
 
@@ -166,6 +167,9 @@ impl Tree {
         Ok(FileHandle::new(content, Arc::clone(&opened.data), read_ahead))
     }
 }
+
+/// As most file systems tell it: programs take a buffer of at least this for each file, and most files are small.
+const BLOCK_BYTES: u32 = 4096;
 
 /// Directories of one answer that are made ready.
 const DIRECTORIES_AHEAD: usize = 64;
