@@ -6,12 +6,14 @@ mod group;
 pub(super) mod label;
 mod raid;
 mod resolve;
+mod thin;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::group::{Group, Kind, LogicalVolume};
-use self::resolve::Resolver;
+use self::resolve::{Part, Resolver};
 use crate::bytes::to_usize;
 use crate::image::ReadAt;
 
@@ -23,6 +25,7 @@ pub(super) struct Physical {
     /// The volume's name, for messages.
     name: String,
     image: Arc<dyn ReadAt>,
+    parts: u64,
     uuid: String,
     /// Copies of its group's metadata, those that are sound.
     texts: Vec<String>,
@@ -30,14 +33,15 @@ pub(super) struct Physical {
 }
 
 impl Physical {
-    /// Opens a volume that has the label of a physical volume.
-    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>) -> Option<Self> {
+    /// Opens a volume that has the label of a physical volume and is made of so many parts.
+    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>, parts: u64) -> Option<Self> {
         let mut head = vec![0; to_usize(image.len().min(LABEL_LEN))];
         image.read_at(0, &mut head).ok()?;
         let label = label::decode(&head)?;
         let mut physical = Self {
             name: name.to_owned(),
             image: Arc::clone(image),
+            parts,
             uuid: label.uuid,
             texts: Vec::new(),
             problems: Vec::new(),
@@ -79,11 +83,23 @@ pub(super) fn assemble(physical: Vec<Physical>) -> Groups {
     let newest = newest(&physical, &mut found.problems);
     let mut images = BTreeMap::new();
     for volume in physical {
-        if images.insert(volume.uuid.clone(), Arc::clone(&volume.image)).is_some() {
-            let Physical { name, uuid, .. } = &volume;
-            found.problems.push(format!(
-                "{name}: another volume is the physical volume {uuid} too; {name} is read"
-            ));
+        let Physical {
+            name,
+            uuid,
+            image,
+            parts,
+            ..
+        } = volume;
+        match images.entry(uuid) {
+            Entry::Vacant(entry) => {
+                entry.insert(Part { image, parts });
+            }
+            Entry::Occupied(entry) => {
+                let uuid = entry.key();
+                found.problems.push(format!(
+                    "{name} is a copy of the physical volume {uuid}, and is not read"
+                ));
+            }
         }
         found.problems.extend(volume.problems);
     }
@@ -132,7 +148,7 @@ fn newest(physical: &[Physical], problems: &mut Vec<String>) -> BTreeMap<String,
 }
 
 /// Adds the visible volumes of a group.
-fn add(group: &Group, images: &BTreeMap<String, Arc<dyn ReadAt>>, found: &mut Groups) {
+fn add(group: &Group, images: &BTreeMap<String, Part>, found: &mut Groups) {
     for volume in group
         .physical
         .values()

@@ -12,21 +12,25 @@ use crate::image::ReadAt;
 
 /// Most members of an array.
 const MEMBERS_MAX: u32 = 2048;
+/// Most parts, of arrays inside of arrays too: a search for data may have to ask each of them.
+const PARTS_MAX: u64 = 16 << 10;
 
 /// A volume that is a member of an array.
 pub(super) struct Member {
     /// The volume's name, for messages.
     name: String,
     image: Arc<dyn ReadAt>,
+    parts: u64,
     superblock: Superblock,
 }
 
 impl Member {
-    /// Opens a volume that has the signature of a member.
-    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>) -> Option<Self> {
+    /// Opens a volume that has the signature of a member and is made of so many parts.
+    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>, parts: u64) -> Option<Self> {
         Some(Self {
             name: name.to_owned(),
             image: Arc::clone(image),
+            parts,
             superblock: superblock::find(&**image).ok()??,
         })
     }
@@ -38,6 +42,8 @@ pub(super) struct Array {
     pub(super) name: String,
     /// Bytes; 0 where unknown.
     pub(super) size: u64,
+    /// Images that it is made of, those of its members too.
+    pub(super) parts: u64,
     /// Its bytes, or why they cannot be read.
     pub(super) data: Result<Arc<dyn ReadAt>, String>,
     /// Other names under `/dev`.
@@ -60,7 +66,13 @@ fn array(members: &[Member]) -> Option<Array> {
     let freshest = members.iter().rev().max_by_key(|member| member.superblock.events)?;
     let description = &freshest.superblock;
     let mut problems = Vec::new();
+    let parts = members
+        .iter()
+        .fold(0_u64, |sum, member| sum.saturating_add(member.parts));
     let data = slots(members, description, &mut problems).and_then(|slots| {
+        if parts > PARTS_MAX {
+            return Err("it is made of too many parts".to_owned());
+        }
         if description.is_reshaping {
             return Err("its members were being rearranged, which is not supported".to_owned());
         }
@@ -70,6 +82,7 @@ fn array(members: &[Member]) -> Option<Array> {
     Some(Array {
         name,
         size: data.as_ref().map_or(0, |data| data.len()),
+        parts,
         data: data.map(|data| -> Arc<dyn ReadAt> { Arc::new(data) }),
         aliases,
         problems,

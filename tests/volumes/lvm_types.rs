@@ -13,12 +13,12 @@ use crate::lvm::{Lab, interleave};
 const EXTENT: usize = 1 << 20;
 
 /// An identifier of LVM2 that is this number.
-fn id(number: usize) -> String {
+pub fn id(number: usize) -> String {
     format!("AAAAAA-BBBB-CCCC-DDDD-EEEE-FFFF-{number:06}")
 }
 
 /// A volume group being written: linear volumes are put one after the other on all disks in turn.
-struct Text {
+pub struct Text {
     disks: usize,
     used: Vec<u64>,
     logical: String,
@@ -26,7 +26,7 @@ struct Text {
 }
 
 impl Text {
-    fn new(disks: usize) -> Self {
+    pub fn new(disks: usize) -> Self {
         Self {
             disks,
             used: vec![0; disks],
@@ -36,7 +36,7 @@ impl Text {
     }
 
     /// A volume of one segment: all that is not told by its number of extents.
-    fn volume(&mut self, name: &str, status: &str, extents: u64, segment: &str) {
+    pub fn volume(&mut self, name: &str, status: &str, extents: u64, segment: &str) {
         self.count += 1;
         write!(
             self.logical,
@@ -48,7 +48,7 @@ impl Text {
     }
 
     /// A linear volume on a disk.
-    fn linear(&mut self, name: &str, status: &str, extents: u64, disk: usize) {
+    pub fn linear(&mut self, name: &str, status: &str, extents: u64, disk: usize) {
         let place = format!(
             "type = \"striped\" stripe_count = 1 stripes = [ \"pv{disk}\", {} ]",
             self.used[disk]
@@ -58,7 +58,7 @@ impl Text {
     }
 
     /// An array with its hidden volumes, one on each disk.
-    fn array(&mut self, name: &str, extents: u64, images: usize, extents_of_image: u64, segment: &str) {
+    pub fn array(&mut self, name: &str, extents: u64, images: usize, extents_of_image: u64, segment: &str) {
         let mut names = String::new();
         for image in 0..images {
             write!(names, "\"{name}_rmeta_{image}\", \"{name}_rimage_{image}\",").unwrap();
@@ -98,11 +98,11 @@ impl Text {
     }
 }
 
-const VISIBLE: &str = "\"READ\", \"WRITE\", \"VISIBLE\"";
-const HIDDEN: &str = "\"READ\", \"WRITE\"";
+pub const VISIBLE: &str = "\"READ\", \"WRITE\", \"VISIBLE\"";
+pub const HIDDEN: &str = "\"READ\", \"WRITE\"";
 
 /// Disks with the group on them, by lvm2's own hand.
-fn restored(test: &str, text: &Text) -> Option<Lab> {
+pub fn restored(test: &str, text: &Text) -> Option<Lab> {
     let pe_count = 30;
     let lab = Lab::new(test, text.disks, (pe_count + 1) * MIB)?;
     let path = lab.write("group.txt", &text.finish(pe_count));

@@ -70,8 +70,22 @@ pub(super) enum Kind {
     Raid(Raid),
     /// All zeros.
     Zero,
+    /// A volume in a thin pool.
+    Thin {
+        /// The pool.
+        pool: String,
+        /// The volume's number there.
+        device_id: u64,
+        /// Where blocks come from that the pool does not have.
+        external_origin: Option<String>,
+    },
     /// A thin pool.
-    ThinPool,
+    ThinPool {
+        /// Volume with the maps.
+        metadata: String,
+        /// Volume with the blocks.
+        data: String,
+    },
     /// The same as another volume, which a cache holds nothing back from.
     Same(String),
     /// A snapshot; the name is that of the volume that keeps its exceptions.
@@ -192,7 +206,15 @@ fn kind(section: &Section<'_>) -> Result<Kind, String> {
         "striped" | "linear" => Kind::Striped(stripe()?, places(section.list("stripes"))?),
         "mirror" => Kind::Mirror(places(section.list("mirrors"))?),
         "zero" => Kind::Zero,
-        "thin-pool" => Kind::ThinPool,
+        "thin" => Kind::Thin {
+            pool: name_of("thin_pool")?,
+            device_id: section.number("device_id").ok_or("a thin volume lacks its number")?,
+            external_origin: section.text("external_origin").map(str::to_owned),
+        },
+        "thin-pool" => Kind::ThinPool {
+            metadata: name_of("metadata")?,
+            data: name_of("pool")?,
+        },
         "snapshot" => Kind::Snapshot(name_of("cow_store").or_else(|_| name_of("merging_store"))?),
         // Only a cache that keeps back nothing may be looked past.
         "cache" if section.text("cache_mode") == Some("writethrough") && flags.is_empty() => {

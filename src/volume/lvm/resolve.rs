@@ -5,34 +5,52 @@ use std::sync::Arc;
 
 use super::group::{Group, Kind, LogicalVolume, Place, Raid, Segment};
 use super::raid;
+use super::thin::{Pool, Thin};
 use crate::image::ReadAt;
 use crate::volume::mapped::{Mapped, Target};
 
 /// Volumes inside of volumes; LVM2 itself makes less than ten.
 const DEPTH_MAX: u32 = 24;
 
+/// Most places, of volumes inside of volumes too, that one volume may lead to: a search for data may have to ask each of them.
+pub(super) const PARTS_MAX: u64 = 16 << 10;
+
 /// An image, or why there is none.
 pub(super) type Resolved = Result<Arc<dyn ReadAt>, String>;
+
+/// An image that others are made of, and how many it is made of itself.
+pub(super) struct Part {
+    /// The image.
+    pub(super) image: Arc<dyn ReadAt>,
+    /// At least 1.
+    pub(super) parts: u64,
+}
 
 /// A group with the images of its physical volumes.
 pub(super) struct Resolver<'a> {
     group: &'a Group,
     /// Images by UUID.
-    physical: &'a BTreeMap<String, Arc<dyn ReadAt>>,
-    done: BTreeMap<&'a str, Resolved>,
+    physical: &'a BTreeMap<String, Part>,
+    /// Images of logical volumes, and the number of their parts.
+    done: BTreeMap<&'a str, (Resolved, u64)>,
+    pools: BTreeMap<&'a str, Result<Arc<Pool>, String>>,
     depth: u32,
+    /// Parts of the volume that is being put together, so far.
+    parts: u64,
     /// What is odd, in sentences.
     pub(super) problems: Vec<String>,
 }
 
 impl<'a> Resolver<'a> {
     /// Begins with nothing put together.
-    pub(super) fn new(group: &'a Group, physical: &'a BTreeMap<String, Arc<dyn ReadAt>>) -> Self {
+    pub(super) fn new(group: &'a Group, physical: &'a BTreeMap<String, Part>) -> Self {
         Self {
             group,
             physical,
             done: BTreeMap::new(),
+            pools: BTreeMap::new(),
             depth: 0,
+            parts: 0,
             problems: Vec::new(),
         }
     }
@@ -42,18 +60,24 @@ impl<'a> Resolver<'a> {
         let Some((name, volume)) = self.group.logical.get_key_value(name) else {
             return Err(format!("there is no logical volume {name}"));
         };
-        if let Some(done) = self.done.get(&**name) {
+        if let Some((done, parts)) = self.done.get(&**name) {
+            self.parts = self.parts.saturating_add(*parts);
             return done.clone();
         }
         if self.depth >= DEPTH_MAX {
             return Err("it is made of volumes too deep".to_owned());
         }
         // Whoever comes back here while this one is being put together finds this.
-        self.done.insert(name, Err("it is made of itself".to_owned()));
+        self.done.insert(name, (Err("it is made of itself".to_owned()), 0));
         self.depth = self.depth.saturating_add(1);
-        let resolved = self.map(volume);
+        let outer = std::mem::take(&mut self.parts);
+        let mut resolved = self.map(volume);
+        if self.parts > PARTS_MAX {
+            resolved = Err("it is made of too many parts".to_owned());
+        }
         self.depth = self.depth.saturating_sub(1);
-        self.done.insert(name, resolved.clone());
+        self.done.insert(name, (resolved.clone(), self.parts));
+        self.parts = self.parts.saturating_add(outer);
         resolved
     }
 
@@ -88,11 +112,43 @@ impl<'a> Resolver<'a> {
                 let image = self.logical(name)?;
                 mapped.push_linear(Target { image, offset: 0 }, len)?;
             }
-            Kind::ThinPool => return Err("it is a thin pool; volumes in it are shown by themselves".to_owned()),
+            Kind::Thin {
+                pool,
+                device_id,
+                external_origin,
+            } => {
+                let origin = external_origin.as_ref().map(|name| self.logical(name)).transpose()?;
+                let thin = Thin::open(&self.pool(pool)?, *device_id, len, origin)?;
+                let image: Arc<dyn ReadAt> = Arc::new(thin);
+                mapped.push_linear(Target { image, offset: 0 }, len)?;
+            }
+            Kind::ThinPool { .. } => return Err("it is a thin pool; volumes in it are shown by themselves".to_owned()),
             Kind::Snapshot(_) => return Err("snapshots of LVM are not supported; their origins are".to_owned()),
             Kind::Unsupported(word) => return Err(format!("logical volumes of type {word:?} are not supported")),
         }
         Ok(())
+    }
+
+    /// A thin pool by the name of its volume.
+    fn pool(&mut self, name: &'a str) -> Result<Arc<Pool>, String> {
+        if let Some(done) = self.pools.get(name) {
+            return done.clone();
+        }
+        let volume = self.group.logical.get(name);
+        let first = volume.and_then(|volume| volume.segments.as_ref().ok()?.first());
+        let pool = match first.map(|segment| &segment.kind) {
+            Some(Kind::ThinPool { metadata, data }) => {
+                let images = self
+                    .logical(metadata)
+                    .and_then(|metadata| Ok((metadata, self.logical(data)?)));
+                images
+                    .and_then(|(metadata, data)| Pool::open(metadata, data))
+                    .map(Arc::new)
+            }
+            _ => Err(format!("there is no thin pool {name}")),
+        };
+        self.pools.insert(name, pool.clone());
+        pool
     }
 
     fn bytes(&self, extents: u64) -> Result<u64, String> {
@@ -111,15 +167,16 @@ impl<'a> Resolver<'a> {
             let image = self.logical(name).map_err(|why| about(name, &why))?;
             return Ok(Target { image, offset });
         };
-        let image = self.physical.get(&volume.uuid);
-        let image = image.ok_or_else(|| format!("the physical volume {} is missing", volume.uuid))?;
+        let part = self.physical.get(&volume.uuid);
+        let part = part.ok_or_else(|| format!("the physical volume {} is missing", volume.uuid))?;
         let end = extent.checked_add(count);
         if end.is_none_or(|end| end > volume.pe_count) {
             return Err(format!("it lies past the end of the physical volume {}", volume.uuid));
         }
+        self.parts = self.parts.saturating_add(part.parts);
         let offset = offset.checked_add(volume.pe_start);
         Ok(Target {
-            image: Arc::clone(image),
+            image: Arc::clone(&part.image),
             offset: offset.ok_or("its place does not fit into 64 bits")?,
         })
     }

@@ -8,6 +8,9 @@ use crate::bytes::{to_u64, to_usize};
 use crate::volume::mapped::{Mapped, Target};
 use crate::volume::parity::Parity;
 
+/// Most sizes that the members of one RAID 0 may have.
+const ZONES_MAX: usize = 64;
+
 /// Members by their number; `None` where one is missing.
 type Slots<'a> = [Option<&'a Member>];
 
@@ -89,6 +92,9 @@ fn raid0(array: &Superblock, slots: &Slots<'_>, mapped: &mut Mapped, problems: &
         .collect();
     ends.sort_unstable();
     ends.dedup();
+    if ends.len() > ZONES_MAX {
+        return Err(format!("its members have {} sizes", ends.len()));
+    }
     if ends.len() > 1 && !array.has_raid0_layout {
         problems
             .push("members differ in size and the layout is not told; that of Linux 3.14 and later is read".to_owned());
