@@ -31,7 +31,10 @@ fn crashed(size: u64, mkfs: &str, mount: &str, write: impl FnOnce(&Path)) -> (Im
 fn compare_recovered(image: &Image, crashed: &Path, name: &str) {
     let fs = open(crashed);
     let notes = fs.summary().notes;
-    assert!(notes.iter().any(|note| note.contains("replayed in memory")), "{name}: {notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("replayed in memory")),
+        "{name}: {notes:?}"
+    );
     assert_eq!(notes.len(), 1, "{name}: {notes:?}");
     let ours = tree_of(&fs, &files::volume(crashed));
     let recovered = image.dir.path().join("recovered");
@@ -61,7 +64,12 @@ fn churn(root: &Path) {
         }
     }
     fs::set_permissions(root.join("hard"), fs::Permissions::from_mode(0o600)).unwrap();
-    File::options().write(true).open(root.join("sizes/1048576")).unwrap().set_len(70_000).unwrap();
+    File::options()
+        .write(true)
+        .open(root.join("sizes/1048576"))
+        .unwrap()
+        .set_len(70_000)
+        .unwrap();
     sync(root);
     // Not synced: gone, for the kernel as for the reader.
     fs::write(root.join("too late"), "lost").unwrap();
@@ -133,7 +141,10 @@ fn commits_with_checksums_of_whole_transactions_are_replayed() {
     }
     for (mkfs, mount) in [
         ("-t ext4 -O ^metadata_csum", "journal_checksum"),
-        ("-t ext4 -O ^metadata_csum,^64bit", "journal_async_commit,data=writeback"),
+        (
+            "-t ext4 -O ^metadata_csum,^64bit",
+            "journal_async_commit,data=writeback",
+        ),
         ("-t ext4", "journal_async_commit,data=writeback"),
     ] {
         let (image, copy) = crashed(96 << 20, mkfs, mount, churn);
@@ -146,7 +157,11 @@ fn content_in_the_journal_is_read_there() {
     if !can_loop_mount() {
         return;
     }
-    for mkfs in ["-t ext4 -b 4096", "-t ext4 -b 1024 -O ^metadata_csum,^64bit", "-t ext3 -b 2048"] {
+    for mkfs in [
+        "-t ext4 -b 4096",
+        "-t ext4 -b 1024 -O ^metadata_csum,^64bit",
+        "-t ext3 -b 2048",
+    ] {
         let (image, copy) = crashed(96 << 20, mkfs, "data=journal", escaped);
         compare_recovered(&image, &copy, mkfs);
     }
@@ -157,7 +172,10 @@ fn revoked_blocks_keep_what_came_after() {
     if !can_loop_mount() {
         return;
     }
-    for mkfs in ["-t ext4 -J size=8", "-t ext4 -b 1024 -O ^64bit,^metadata_csum -J size=4"] {
+    for mkfs in [
+        "-t ext4 -J size=8",
+        "-t ext4 -b 1024 -O ^64bit,^metadata_csum -J size=4",
+    ] {
         for mode in ["data=ordered", "data=journal"] {
             let (image, copy) = crashed(48 << 20, mkfs, mode, reused);
             compare_recovered(&image, &copy, &format!("{mkfs}, {mode}"));
@@ -174,7 +192,11 @@ fn a_journal_that_went_round_is_replayed_from_its_oldest_transaction() {
         let (image, copy) = crashed(64 << 20, "-t ext4 -b 1024 -J size=1", "data=journal", |root| {
             content::fill(root);
             for round in 0..rounds {
-                fs::write(root.join(format!("{round}")), vec![u8::try_from(round).unwrap(); 90_000]).unwrap();
+                fs::write(
+                    root.join(format!("{round}")),
+                    vec![u8::try_from(round).unwrap(); 90_000],
+                )
+                .unwrap();
                 sync(root);
             }
         });
