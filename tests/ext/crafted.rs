@@ -270,6 +270,48 @@ fn records_of_length_zero_or_odd_hide_the_rest_of_their_block_only() {
 }
 
 #[test]
+fn a_listing_in_parts_tells_of_damage_at_its_end() {
+    let Some(mut craft) = Craft::plain() else { return };
+    let large = craft.inode("large");
+    let at = craft.block_of(large, 1);
+    craft.put(at + 4, &[0, 0]);
+    let fs = craft.open();
+    let (all, _) = names(&fs, large);
+    let (mut cookie, mut count) = (0, 0);
+    let end = loop {
+        let before = count;
+        let read = fs.read_dir(large, cookie, &mut |entry| {
+            cookie = entry.next;
+            count += 1;
+            count < before + 7
+        });
+        if read.is_err() || count == before {
+            break read;
+        }
+    };
+    assert!(matches!(end, Err(Error::Corrupt { .. })));
+    assert_eq!(count, all.len());
+}
+
+#[test]
+fn a_volume_cut_short_loses_what_was_behind_its_end() {
+    let Some(craft) = Craft::plain() else { return };
+    let volume = Patched::new(craft.bytes[..craft.bytes.len() / 2].to_vec());
+    let fs: Arc<dyn FileSystem> = Arc::new(Ext::open(Arc::<Patched>::clone(&volume)).unwrap());
+    assert!(
+        fs.summary()
+            .notes
+            .iter()
+            .any(|note| note.contains("larger than the volume")),
+        "{:?}",
+        fs.summary()
+    );
+    let volume: Arc<dyn ReadAt> = volume;
+    walk(&fs, &volume);
+    assert!(names(&fs, fs.root()).0.len() > 5);
+}
+
+#[test]
 fn a_directory_inside_itself_is_one_inode() {
     let Some(mut craft) = Craft::plain() else { return };
     let small = craft.inode("small");

@@ -146,6 +146,22 @@ fn orphans_are_cut_to_their_size() {
 }
 
 #[test]
+fn space_counted_in_blocks_and_old_device_numbers_are_as_the_kernel_shows_them() {
+    if !can_loop_mount() {
+        return;
+    }
+    let image = Image::filled(64 << 20, "-t ext4 -b 4096 -O huge_file,^metadata_csum");
+    // EXT4_HUGE_FILE_FL beside EXT4_EXTENTS_FL; a device number whose old field is not zero but its new one is.
+    debugfs(
+        &image.path,
+        "set_inode_field sizes/100000 flags 0xc0000\n\
+         set_inode_field special/disk block[0] 0x0305\nset_inode_field special/disk block[1] 0\n\
+         set_inode_field special/null block[0] 0\nset_inode_field special/null block[1] 0x12345678\n",
+    );
+    compare(&image.path, "changed by debugfs");
+}
+
+#[test]
 fn names_without_case_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");

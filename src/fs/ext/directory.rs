@@ -37,10 +37,14 @@ pub(super) fn read(
     let block_size = disk.sb.block_size;
     let size = to_u64(disk.block_size());
     let mut damage = None;
+    let mut hurt = |error: Error| {
+        disk.remember(node.number, &error);
+        damage.get_or_insert(error);
+    };
     let mut left = MOST_BYTES;
     let mut seen = |index: u64, bytes: &[u8]| -> Result<ControlFlow<()>> {
         if let Err(error) = check_block(disk, node, index, bytes) {
-            damage.get_or_insert(error);
+            hurt(error);
             return Ok(ControlFlow::Continue(()));
         }
         let base = index.saturating_mul(size);
@@ -54,7 +58,7 @@ pub(super) fn read(
                 }
                 Err(Broken { at }) => {
                     let what = format!("directory inode {} (an entry)", node.number);
-                    damage.get_or_insert(corrupt(what, base.saturating_add(to_u64(at))));
+                    hurt(corrupt(what, base.saturating_add(to_u64(at))));
                 }
             }
         }
@@ -95,7 +99,9 @@ pub(super) fn read(
             }
         }
     }
-    damage.map_or(Ok(()), Err)
+    // Whoever lists in parts may have seen no damage in this part.
+    let before = || if cookie > 0 { disk.remembered(node.number) } else { None };
+    damage.or_else(before).map_or(Ok(()), Err)
 }
 
 /// Finds a name by reading the directory: exact, then with the directory's folding of case.
