@@ -20,24 +20,30 @@ mod inode;
 mod journal;
 mod mapping;
 mod names;
+mod orphan;
 mod overlay;
+mod sha256;
 mod superblock;
 mod xattr;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::disk::Disk;
 use self::htree::Answer;
-use self::inode::{EA_INODE_FL, Node, ROOT};
+use self::inode::{EA_INODE_FL, ENCRYPT_FL, Node, ROOT};
 use self::overlay::Overlay;
 use self::superblock::{SUPERBLOCK_AT, SUPERBLOCK_LEN, Superblock};
 use super::{Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, Result, Summary, Xattr};
+use crate::bytes::to_u64;
 use crate::image::ReadAt;
 
 /// An ext2, ext3 or ext4 file system on a volume.
 pub struct Ext {
     disk: Disk,
+    /// Inodes that recovery would cut to their size.
+    orphans: HashSet<u64>,
     notes: Vec<String>,
 }
 
@@ -65,7 +71,8 @@ impl Ext {
                 Err(error) => notes.push(format!("the superblock in the journal is not used: {error}")),
             }
         }
-        Ok(Self { disk, notes })
+        let orphans = orphan::list(&disk)?;
+        Ok(Self { disk, orphans, notes })
     }
 
     /// An inode that users may see.
@@ -128,13 +135,21 @@ impl FileSystem for Ext {
 
     fn read_dir(&self, directory: Inode, cookie: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let node = self.node_of_type(directory, FileType::Directory)?;
-        directory::read(&self.disk, &node, cookie, &mut |entry, next| {
-            directory::show(&self.disk, &node, entry, next, visit)
-        })
+        directory::list(&self.disk, &node, cookie, visit)
     }
 
     fn attr(&self, inode: Inode) -> Result<Attr> {
-        Ok(self.node(inode)?.attr(&self.disk))
+        let node = self.node(inode)?;
+        let mut attr = node.attr(&self.disk);
+        if self.orphans.contains(&inode.0)
+            && let Some(blocks) = orphan::sectors_when_cut(&self.disk, &node)
+        {
+            attr.blocks = blocks;
+        }
+        if node.has(ENCRYPT_FL) && node.file_type == FileType::Symlink {
+            attr.size = to_u64(content::link_target(&self.disk, &node)?.len());
+        }
+        Ok(attr)
     }
 
     fn read_link(&self, inode: Inode) -> Result<Vec<u8>> {

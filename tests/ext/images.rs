@@ -57,7 +57,9 @@ impl Image {
 
 /// A directory for images: in memory where that can be, since every unmount waits for the disk.
 pub fn fast_dir() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 /// Unmounts for certain: children of other tests may hold what they inherited for a moment.
@@ -139,7 +141,10 @@ const KINDS: &[(u64, &str)] = &[
     (64, "-t ext4 -E packed_meta_blocks=1 -b 4096"),
     (64, "-t ext4 -b 1024 -E hash_seed=00000000-0000-0000-0000-000000000000"),
     (64, "-t ext4 -b 1024 -O inline_data,extents,metadata_csum"),
-    (64, "-t ext4 -b 4096 -O bigalloc,inline_data,ea_inode,large_dir,metadata_csum_seed,orphan_file -C 65536"),
+    (
+        64,
+        "-t ext4 -b 4096 -O bigalloc,inline_data,ea_inode,large_dir,metadata_csum_seed,orphan_file -C 65536",
+    ),
     (64, "-t ext4 -b 4096 | -E hash_alg=tea"),
     (64, "-t ext4 -b 1024 | -E hash_alg=legacy"),
 ];

@@ -31,7 +31,10 @@ fn crashed(size: u64, mkfs: &str, mount: &str, write: impl FnOnce(&Path)) -> (Im
 fn compare_recovered(image: &Image, crashed: &Path, name: &str) {
     let fs = open(crashed);
     let notes = fs.summary().notes;
-    assert!(notes.iter().any(|note| note.contains("replayed in memory")), "{name}: {notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("replayed in memory")),
+        "{name}: {notes:?}"
+    );
     assert_eq!(notes.len(), 1, "{name}: {notes:?}");
     let ours = tree_of(&fs, &files::volume(crashed));
     let recovered = image.dir.path().join("recovered");
@@ -61,7 +64,12 @@ fn churn(root: &Path) {
         }
     }
     fs::set_permissions(root.join("hard"), fs::Permissions::from_mode(0o600)).unwrap();
-    File::options().write(true).open(root.join("sizes/1048576")).unwrap().set_len(70_000).unwrap();
+    File::options()
+        .write(true)
+        .open(root.join("sizes/1048576"))
+        .unwrap()
+        .set_len(70_000)
+        .unwrap();
     sync(root);
     // Not synced: gone, for the kernel as for the reader.
     fs::write(root.join("too late"), "lost").unwrap();
@@ -133,7 +141,10 @@ fn commits_with_checksums_of_whole_transactions_are_replayed() {
     }
     for (mkfs, mount) in [
         ("-t ext4 -O ^metadata_csum", "journal_checksum"),
-        ("-t ext4 -O ^metadata_csum,^64bit", "journal_async_commit,data=writeback"),
+        (
+            "-t ext4 -O ^metadata_csum,^64bit",
+            "journal_async_commit,data=writeback",
+        ),
         ("-t ext4", "journal_async_commit,data=writeback"),
     ] {
         let (image, copy) = crashed(96 << 20, mkfs, mount, churn);
@@ -146,7 +157,11 @@ fn content_in_the_journal_is_read_there() {
     if !can_loop_mount() {
         return;
     }
-    for mkfs in ["-t ext4 -b 4096", "-t ext4 -b 1024 -O ^metadata_csum,^64bit", "-t ext3 -b 2048"] {
+    for mkfs in [
+        "-t ext4 -b 4096",
+        "-t ext4 -b 1024 -O ^metadata_csum,^64bit",
+        "-t ext3 -b 2048",
+    ] {
         let (image, copy) = crashed(96 << 20, mkfs, "data=journal", escaped);
         compare_recovered(&image, &copy, mkfs);
     }
@@ -157,7 +172,10 @@ fn revoked_blocks_keep_what_came_after() {
     if !can_loop_mount() {
         return;
     }
-    for mkfs in ["-t ext4 -J size=8", "-t ext4 -b 1024 -O ^64bit,^metadata_csum -J size=4"] {
+    for mkfs in [
+        "-t ext4 -J size=8",
+        "-t ext4 -b 1024 -O ^64bit,^metadata_csum -J size=4",
+    ] {
         for mode in ["data=ordered", "data=journal"] {
             let (image, copy) = crashed(48 << 20, mkfs, mode, reused);
             compare_recovered(&image, &copy, &format!("{mkfs}, {mode}"));
@@ -174,11 +192,84 @@ fn a_journal_that_went_round_is_replayed_from_its_oldest_transaction() {
         let (image, copy) = crashed(64 << 20, "-t ext4 -b 1024 -J size=1", "data=journal", |root| {
             content::fill(root);
             for round in 0..rounds {
-                fs::write(root.join(format!("{round}")), vec![u8::try_from(round).unwrap(); 90_000]).unwrap();
+                fs::write(
+                    root.join(format!("{round}")),
+                    vec![u8::try_from(round).unwrap(); 90_000],
+                )
+                .unwrap();
                 sync(root);
             }
         });
         compare_recovered(&image, &copy, &format!("{rounds} rounds"));
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_replayed_up_to_the_damage() {
+    if !can_loop_mount() {
+        return;
+    }
+    for mkfs in [
+        "-t ext4 -b 1024 -J size=1",
+        "-t ext4 -b 1024 -J size=1 -O ^metadata_csum",
+    ] {
+        let (_image, copy) = crashed(16 << 20, mkfs, "journal_checksum", |root| {
+            for round in 0..6 {
+                fs::create_dir(root.join(format!("{round}"))).unwrap();
+                sync(root);
+            }
+        });
+        let sound = fs::read(&copy).unwrap();
+        // The magic number, the type, and the number of a transaction.
+        let heads = |kind: u8| {
+            (0..sound.len())
+                .step_by(1024)
+                .filter(move |at| sound[*at..].starts_with(&[0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, kind]))
+        };
+        let commits: Vec<usize> = heads.clone()(2).collect();
+        let descriptors: Vec<usize> = heads(1).collect();
+        assert!(commits.len() >= 6 && descriptors.len() >= 6, "{commits:?}");
+        let damaged = |at: usize| {
+            let file = File::options().read(true).write(true).open(&copy).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at as u64).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x10], at as u64).unwrap();
+            let fs = open(&copy);
+            let found = (0..6).map(|round| format!("{round}"));
+            let found = found
+                .filter(|name| fs.lookup(fs.root(), name.as_bytes()).is_ok_and(|found| found.is_some()))
+                .count();
+            file.write_all_at(&byte, at as u64).unwrap();
+            (found, fs.summary().notes)
+        };
+        assert_eq!(damaged(0).0, 6, "{mkfs}");
+        for (at, what) in [(commits[3] + 16, "a commit's sum"), (descriptors[3] + 20, "a tag")] {
+            let (found, notes) = damaged(at);
+            assert!((2..6).contains(&found), "{mkfs}, {what}: {found} {notes:?}");
+            assert!(
+                notes.iter().any(|note| note.contains("damaged")),
+                "{mkfs}, {what}: {notes:?}"
+            );
+        }
+        // The content of a block: with sums of single blocks, only that block is left as it was.
+        let (found, notes) = damaged(descriptors[3] + 1024 + 7);
+        assert!(
+            found >= 2 && notes.iter().any(|note| note.contains("damaged")),
+            "{mkfs}: {notes:?}"
+        );
+        // A head that is none ends the log as a crash would.
+        let (found, notes) = damaged(commits[3]);
+        assert!((2..6).contains(&found) && notes.len() == 1, "{mkfs}: {found} {notes:?}");
+        // The journal's superblock.
+        let first = (0..)
+            .map(|block| block * 1024)
+            .find(|at| commits[0] > *at && descriptors[0] == at + 1024)
+            .unwrap();
+        let (_, notes) = damaged(first + 3);
+        assert!(
+            notes.iter().any(|note| note.contains("was not replayed")),
+            "{mkfs}: {notes:?}"
+        );
     }
 }
 

@@ -67,7 +67,10 @@ pub(super) fn recover(disk: &Disk) -> Result<Recovery> {
     let scan = Scan::run(&superblock, &mut log)?;
     let mut recovery = replay(disk, &superblock, &mut log, &scan)?;
     if has_fast_commit(&superblock, &mut log, scan.sequence) {
-        recovery.notes.push("the journal ends with fast commits, which are not replayed: the changes of the last seconds are missing".to_owned());
+        recovery.notes.push(
+            "the journal ends with fast commits, which are not replayed: the changes of the last seconds are missing"
+                .to_owned(),
+        );
     }
     Ok(recovery)
 }
@@ -79,7 +82,10 @@ fn open(disk: &Disk) -> Result<(JournalSuperblock, Log<'_>)> {
         return Err(node.corrupt("it should be the journal"));
     }
     let mut log = Log::open(disk, &node)?;
-    let first = log.block(0)?.ok_or_else(|| node.corrupt("the journal has no superblock"))?.to_vec();
+    let first = log
+        .block(0)?
+        .ok_or_else(|| node.corrupt("the journal has no superblock"))?
+        .to_vec();
     let superblock = JournalSuperblock::decode(&first, disk.sb.block_size, log.len())?;
     Ok((superblock, log))
 }
@@ -120,10 +126,14 @@ fn replay(disk: &Disk, superblock: &JournalSuperblock, log: &mut Log<'_>, scan: 
             "the journal is damaged at transaction {}; what it holds from there on is missing",
             scan.sequence
         )),
-        End::TooLarge => notes.push("the journal is too large to be replayed whole; its newest changes are missing".to_owned()),
+        End::TooLarge => {
+            notes.push("the journal is too large to be replayed whole; its newest changes are missing".to_owned())
+        }
     }
     if bad > 0 {
-        notes.push(format!("{bad} blocks in the journal are damaged and were left as they were before"));
+        notes.push(format!(
+            "{bad} blocks in the journal are damaged and were left as they were before"
+        ));
     }
     Ok(Recovery { copies, notes })
 }
@@ -138,6 +148,8 @@ fn has_fast_commit(superblock: &JournalSuperblock, log: &mut Log<'_>, sequence: 
         return false;
     }
     // The block in between is not used.
-    let Ok(Some(block)) = log.block(superblock.last.saturating_add(1)) else { return false };
+    let Ok(Some(block)) = log.block(superblock.last.saturating_add(1)) else {
+        return false;
+    };
     le_u16(block, 0) == Some(HEAD) && le_u32(block, 8) == Some(sequence)
 }

@@ -32,7 +32,9 @@ impl<'a> Log<'a> {
         let mut at = 0;
         while at < len {
             let more = mapping::runs(disk, node, at..len)?;
-            let Some(end) = more.last().map(Run::end).filter(|end| *end > at) else { break };
+            let Some(end) = more.last().map(Run::end).filter(|end| *end > at) else {
+                break;
+            };
             runs.extend(more);
             at = end;
             if runs.len() > MOST_RUNS {
@@ -56,7 +58,10 @@ impl<'a> Log<'a> {
     /// The run with a block of the log, and the block of the volume that it is.
     fn target(&self, block: u64) -> Option<(Run, u64)> {
         let index = self.runs.partition_point(|run| run.end() <= block);
-        let run = self.runs.get(index).filter(|run| run.first <= block && block < self.len)?;
+        let run = self
+            .runs
+            .get(index)
+            .filter(|run| run.first <= block && block < self.len)?;
         let target = run.target?.checked_add(block.checked_sub(run.first)?)?;
         Some((*run, target))
     }
@@ -74,7 +79,9 @@ impl<'a> Log<'a> {
         let size = self.disk.sb.block_size;
         let held = to_u64(self.window.len()) / size;
         if block < self.window_first || block >= self.window_first.saturating_add(held) {
-            let Some((run, target)) = self.target(block) else { return Ok(None) };
+            let Some((run, target)) = self.target(block) else {
+                return Ok(None);
+            };
             let count = run.end().min(self.len).saturating_sub(block).min((PIECE / size).max(1));
             self.window.resize(to_usize(count.saturating_mul(size)), 0);
             self.window_first = block;

@@ -95,7 +95,9 @@ impl JournalSuperblock {
             (true, blocks) => blocks,
         };
         let max_len = u64::from(u32_at(16));
-        let last = max_len.checked_sub(fast_commit_blocks).ok_or_else(|| bad("its length"))?;
+        let last = max_len
+            .checked_sub(fast_commit_blocks)
+            .ok_or_else(|| bad("its length"))?;
         let first = u64::from(u32_at(20));
         let start = u64::from(u32_at(28));
         if u64::from(u32_at(12)) != block_size {
@@ -201,13 +203,19 @@ pub(super) fn tags(superblock: &JournalSuperblock, block: &[u8]) -> Vec<Tag> {
             Format::CsumV3 => tag3(superblock, rest),
             Format::CsumV2 | Format::Plain => tag(superblock, rest),
         };
-        let Some((block, flags, checksum, len)) = parsed else { return tags };
+        let Some((block, flags, checksum, len)) = parsed else {
+            return tags;
+        };
         tags.push(Tag {
             block,
             is_escaped: flags & ESCAPE != 0,
             checksum,
         });
-        let len = if flags & SAME_UUID == 0 { len.saturating_add(16) } else { len };
+        let len = if flags & SAME_UUID == 0 {
+            len.saturating_add(16)
+        } else {
+            len
+        };
         match rest.get(len..) {
             Some(more) if flags & LAST_TAG == 0 => rest = more,
             _ => return tags,
@@ -240,13 +248,25 @@ pub(super) fn revoked(superblock: &JournalSuperblock, block: &[u8]) -> Vec<u64> 
     let end = be_u32(block, HEAD).map_or(0, u64::from).min(most);
     let list = block.get(16..crate::bytes::to_usize(end)).unwrap_or_default();
     if superblock.is_64bit {
-        list.as_chunks::<8>().0.iter().filter_map(|raw| be_u64(raw, 0)).collect()
+        list.as_chunks::<8>()
+            .0
+            .iter()
+            .filter_map(|raw| be_u64(raw, 0))
+            .collect()
     } else {
-        list.as_chunks::<4>().0.iter().filter_map(|raw| be_u32(raw, 0)).map(u64::from).collect()
+        list.as_chunks::<4>()
+            .0
+            .iter()
+            .filter_map(|raw| be_u32(raw, 0))
+            .map(u64::from)
+            .collect()
     }
 }
 
 /// Time of a commit, to tell an old block from a damaged one: seconds, then nanoseconds.
 pub(super) fn commit_time(block: &[u8]) -> (u64, u32) {
-    (be_u64(block, 48).unwrap_or_default(), be_u32(block, 56).unwrap_or_default())
+    (
+        be_u64(block, 48).unwrap_or_default(),
+        be_u32(block, 56).unwrap_or_default(),
+    )
 }

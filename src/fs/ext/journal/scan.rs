@@ -98,9 +98,13 @@ impl Scan {
         let mut left = superblock.last;
         while let Some(rest) = left.checked_sub(1) {
             left = rest;
-            let Some(block) = log.block(at)?.map(<[u8]>::to_vec) else { break };
+            let Some(block) = log.block(at)?.map(<[u8]>::to_vec) else {
+                break;
+            };
             at = superblock.wrap(at.saturating_add(1));
-            let Some(head) = Head::decode(&block).filter(|head| head.sequence == scan.sequence) else { break };
+            let Some(head) = Head::decode(&block).filter(|head| head.sequence == scan.sequence) else {
+                break;
+            };
             match head.kind {
                 Kind::Descriptor => {
                     pending.is_doubtful |= !sums::descriptor_holds(superblock, &block);

@@ -24,7 +24,9 @@ fn holds(seed: u32, block: &[u8], at: usize) -> bool {
 
 /// Checks the journal's superblock.
 pub(super) fn superblock_holds(block: &[u8]) -> bool {
-    block.get(..SUPERBLOCK_LEN).is_some_and(|block| holds(!0, block, SUPERBLOCK_SUM))
+    block
+        .get(..SUPERBLOCK_LEN)
+        .is_some_and(|block| holds(!0, block, SUPERBLOCK_SUM))
 }
 
 /// Checks a descriptor or a list of revoked blocks: the sum is at its end.
@@ -83,7 +85,11 @@ const fn table() -> [u32; 256] {
         let mut sum = byte << 24;
         let mut bit = 0;
         while bit < 8 {
-            sum = if sum & 0x8000_0000 == 0 { sum << 1 } else { sum << 1 ^ 0x04c1_1db7 };
+            sum = if sum & 0x8000_0000 == 0 {
+                sum << 1
+            } else {
+                sum << 1 ^ 0x04c1_1db7
+            };
             bit += 1;
         }
         table[index] = sum;
