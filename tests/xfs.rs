@@ -24,5 +24,7 @@ mod fill;
 mod hostile;
 #[path = "xfs/images.rs"]
 mod images;
+#[path = "xfs/log.rs"]
+mod log;
 #[path = "xfs/version4.rs"]
 mod version4;

@@ -200,7 +200,7 @@ fn circles_in_extent_trees_are_damage() {
         let number = leaf.range.start / BLOCK;
         let ag_blocks = u64::from(u32::from_be_bytes(memory.get(84..88).try_into().unwrap()));
         let ag_log = u64::from(memory.get(124..125)[0]);
-        let number = (number as u64 / ag_blocks) << ag_log | number as u64 % ag_blocks;
+        let number = ((number as u64 / ag_blocks) << ag_log) | (number as u64 % ag_blocks);
         let old = memory.change(leaf, |bytes| bytes[16..24].copy_from_slice(&number.to_be_bytes()));
         undo.push((leaf.range.start, old));
     }

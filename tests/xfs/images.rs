@@ -30,6 +30,14 @@ impl Image {
         image
     }
 
+    /// A copy of the image as it is now.
+    pub fn copy(&self) -> Self {
+        let copy = Self { dir: scratch() };
+        let (from, to) = (self.path(), copy.path());
+        files::run(&["cp", "--sparse=always", from.to_str().unwrap(), to.to_str().unwrap()]);
+        copy
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("xfs.img")
     }
