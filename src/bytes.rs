@@ -1,5 +1,6 @@
 //! Byte-level base: bounded little- and big-endian fields, lossless integer conversions, hexadecimal text, sizes for people.
 
+pub mod direct;
 pub mod scratch;
 
 /// Converts a length or index to `u64`; `usize` is at most 64 bits wide on every target we build for.

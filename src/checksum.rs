@@ -1,4 +1,4 @@
-//! BLAKE3, the one hash of the project; the only file that names the crate.
+//! BLAKE3, the one hash of the project, and CRC-32C, which the structures of others carry; the only file that names the crates.
 
 use std::fmt;
 
@@ -44,5 +44,26 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Goes on with the CRC-32C (Castagnoli) of `data` from `seed`, without inverting it before or after.
+///
+/// This is the kernel's `crc32c()`: ext4 begins with `!0` and keeps the result as it is, XFS and btrfs keep its complement.
+#[must_use]
+pub fn crc32c(seed: u32, data: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!seed, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc32c_is_castagnoli_and_goes_on_from_its_seed() {
+        // The check value of the catalogues of CRCs, which inverts on both sides.
+        assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(crc32c(!0, b"1234"), b"56789"), crc32c(!0, b"123456789"));
+        assert_eq!(crc32c(0, &[0; 8]), 0);
     }
 }

@@ -5,9 +5,11 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod ext;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -304,6 +306,12 @@ impl<T: FileSystem + ?Sized> FileSystem for Arc<T> {
 /// # Errors
 /// As the reader opens it: `Corrupt`, `Unsupported`, `Image`.
 pub fn open(holds: Holds, volume: Arc<dyn ReadAt>) -> Option<Result<Arc<dyn FileSystem>>> {
-    drop((holds, volume));
-    None
+    fn shared<T: FileSystem + 'static>(opened: Result<T>) -> Option<Result<Arc<dyn FileSystem>>> {
+        Some(opened.map(|file_system| -> Arc<dyn FileSystem> { Arc::new(file_system) }))
+    }
+    match holds {
+        Holds::Ext => shared(ext::Ext::open(volume)),
+        Holds::Xfs => shared(xfs::Xfs::open(volume)),
+        _ => None,
+    }
 }

@@ -3,6 +3,7 @@
 //! The session gets a connection that was mounted by `mount` and never unmounts anything itself: fuser 0.18 unmounts
 //! whatever lies on the path, even if somebody else has mounted there since.
 
+mod advice;
 mod attr;
 mod directory;
 mod errno;
@@ -22,6 +23,15 @@ pub const MAX_REQUEST_BYTES: u32 = 1 << 20;
 /// Fewest event loops: while one waits for the store, others answer from memory.
 const MIN_THREADS: usize = 8;
 
+/// Who holds readers to the modes and ACLs that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permissions {
+    /// Nobody: whoever may enter the mount may read all of it.
+    Unchecked,
+    /// The kernel.
+    Checked,
+}
+
 /// A connection to the kernel that is ready to answer requests.
 pub struct Session(fuser::Session<operations::Operations>);
 
@@ -34,13 +44,18 @@ impl Session {
     ///
     /// # Errors
     /// If the kernel speaks another protocol or the mount is gone already.
-    pub fn open(tree: Arc<Tree>, connection: OwnedFd, threads: Option<usize>) -> io::Result<Self> {
+    pub fn open(
+        tree: Arc<Tree>,
+        connection: OwnedFd,
+        permissions: Permissions,
+        threads: Option<usize>,
+    ) -> io::Result<Self> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads.unwrap_or_else(default_threads));
         config.clone_fd = can_clone();
         // The kernel has checked who may enter; a second check here would refuse kernel threads, such as loop devices.
         let acl = fuser::SessionACL::All;
-        fuser::Session::from_fd(operations::Operations::new(tree), connection, acl, config).map(Self)
+        fuser::Session::from_fd(operations::Operations::new(tree, permissions), connection, acl, config).map(Self)
     }
 
     /// Something to tell the kernel of changes with.

@@ -99,7 +99,7 @@ pub fn open(spec: &DiskSource) -> Result<Arc<dyn ReadAt>> {
         Format::Raw => {
             let disk = raw::RawDisk::open(&spec.path)?;
             hint_at_qcow2(&disk, &spec.path)?;
-            Ok(Arc::new(disk))
+            Ok(Arc::new(disk.past_the_cache()))
         }
     }
 }

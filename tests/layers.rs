@@ -43,7 +43,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 const BASE: [&str; 4] = ["bytes", "checksum", "clock", "monitor"];
 
 /// Where each outside crate may be named: prefixes of paths. Most are one file.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 25] = [
     ("anyhow", &["src/cli"]),
     ("bincode", &["src/vault/"]),
     ("blake3", &["src/checksum.rs"]),
@@ -51,6 +51,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("clap", &["src/cli/args.rs"]),
     ("clap_complete", &["src/cli/args.rs"]),
     ("clap_mangen", &["src/cli/manual.rs"]),
+    ("crc32c", &["src/checksum.rs"]),
     ("crossbeam_channel", &["src/"]),
     ("env_logger", &["src/logging.rs"]),
     ("flate2", &["src/source/qcow2"]),
@@ -74,11 +75,12 @@ const CRATES: [(&str, &[&str]); 24] = [
 ];
 
 /// Crates that one file alone names, wherever among its places that is.
-const ONE_FILE: [&str; 8] = [
+const ONE_FILE: [&str; 9] = [
     "bincode",
     "blake3",
     "bytesize",
     "clap",
+    "crc32c",
     "env_logger",
     "indicatif",
     "jiff",

@@ -3,6 +3,7 @@
 use super::cursor::{Cursor, Step};
 use super::pages::{Pages, lists};
 use super::{Context, Error, Result};
+use crate::bytes::scratch::Scratch;
 use crate::bytes::{is_zero, to_u64};
 use crate::image::ReadAt;
 use crate::image::disk::{DiskImage, Place};
@@ -46,7 +47,7 @@ struct Job<'a> {
 
 /// Buffers of one thread.
 struct Buffers {
-    batch: Vec<u8>,
+    batch: Scratch,
     scratch: Vec<u8>,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn store(
 impl Job<'_> {
     fn work(&self) {
         let mut buffers = Buffers {
-            batch: Vec::new(),
+            batch: Scratch::take(0),
             scratch: Vec::new(),
         };
         loop {
@@ -124,7 +125,7 @@ impl Job<'_> {
             return Ok(true);
         }
         let len = self.bytes(&chunks);
-        buffers.batch.resize(crate::bytes::to_usize(len), 0);
+        buffers.batch = Scratch::take(crate::bytes::to_usize(len));
         self.source.read_at(self.offset(chunks.start), &mut buffers.batch)?;
         let entries = self.store_chunks(chunks.start, buffers)?;
         let completed = self.pages.lock().chunks(chunks.start, entries);

@@ -14,10 +14,14 @@ const MAX_KEPT: usize = 2 << 20;
 /// Buffers a thread keeps: the stored bytes of a read, and its plain bytes.
 const KEPT: usize = 2;
 
-/// A buffer that goes back to the thread that drops it.
+/// Where a buffer begins: at a multiple of this address, so that it serves reads and writes past the page cache (O_DIRECT).
+pub const ALIGNMENT: usize = 4096;
+
+/// A buffer that goes back to the thread that drops it; it begins at a multiple of [`ALIGNMENT`].
 pub struct Scratch {
-    /// At least `len` bytes; the rest is left over.
+    /// At least `start + len` bytes; the rest is left over.
     memory: Vec<u8>,
+    start: usize,
     len: usize,
 }
 
@@ -26,10 +30,11 @@ impl Scratch {
     #[must_use]
     pub fn take(len: usize) -> Self {
         let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        if memory.len() < len {
-            memory.resize(len, 0);
+        if memory.len() < len.saturating_add(ALIGNMENT) {
+            memory.resize(len.saturating_add(ALIGNMENT), 0);
         }
-        Self { memory, len }
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { memory, start, len }
     }
 }
 
@@ -44,7 +49,7 @@ impl From<&[u8]> for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
-        if memory.capacity() <= MAX_KEPT {
+        if memory.capacity() <= MAX_KEPT + ALIGNMENT {
             // The thread may be ending; then the memory just goes.
             let _ = SPARE.try_with(|spare| {
                 let mut spare = spare.borrow_mut();
@@ -60,13 +65,16 @@ impl Deref for Scratch {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.memory.get(..self.len).unwrap_or_default()
+        self.memory
+            .get(self.start..self.start.saturating_add(self.len))
+            .unwrap_or_default()
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(..self.len).unwrap_or_default()
+        let end = self.start.saturating_add(self.len);
+        self.memory.get_mut(self.start..end).unwrap_or_default()
     }
 }
 
@@ -87,6 +95,7 @@ mod tests {
             let two = Scratch::from([1, 2, 3].as_slice());
             one.fill(9);
             assert_eq!((one.len(), &*two), (len, [1, 2, 3].as_slice()));
+            assert_eq!(one.as_ptr().align_offset(ALIGNMENT), 0);
             assert!(one.iter().all(|byte| *byte == 9));
         }
     }

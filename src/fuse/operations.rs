@@ -15,12 +15,14 @@ use fuser::{
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::MAX_REQUEST_BYTES;
+use super::advice::Advice;
 use super::attr::{attr_of, bare_attr, ttl};
 use super::directory;
 use super::errno::{self, Complaints};
 use super::handles::Handles;
+use super::{MAX_REQUEST_BYTES, Permissions};
 use crate::bytes::to_usize;
+use crate::fs::FileType;
 use crate::image::disk::Slice;
 use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, Tree};
 
@@ -30,6 +32,8 @@ pub(super) struct Operations {
     files: Handles<OpenFile>,
     directories: Handles<Directory>,
     complaints: Complaints,
+    permissions: Permissions,
+    advice: Advice,
 }
 
 /// Reads in flight at once; the kernel holds further ones back.
@@ -39,12 +43,14 @@ const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
 impl Operations {
-    pub(super) fn new(tree: Arc<Tree>) -> Self {
+    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions) -> Self {
         Self {
             tree,
             files: Handles::new(),
             directories: Handles::new(),
             complaints: Complaints::new(),
+            permissions,
+            advice: Advice::default(),
         }
     }
 
@@ -111,7 +117,12 @@ macro_rules! refuse_changes {
 
 impl Filesystem for Operations {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let checked = match self.permissions {
+            Permissions::Checked => InitFlags::FUSE_POSIX_ACL,
+            Permissions::Unchecked => InitFlags::empty(),
+        };
         let wanted = [
+            checked,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -141,6 +152,9 @@ impl Filesystem for Operations {
         let found = self.at_inode(parent, |parent| self.tree.lookup(parent, name.as_bytes()));
         match found {
             Ok(Found::Here(entry)) => {
+                if entry.attributes.file_type != FileType::Directory {
+                    self.advice.looked_up();
+                }
                 let (content, name) = (ttl(entry.content_lasts), ttl(entry.name_lasts));
                 reply.entry_with_ttls(&content, &name, &attr_of(&entry.attributes), Generation(0));
             }
@@ -277,12 +291,20 @@ impl Filesystem for Operations {
             reply.error(Errno::EBADF);
             return;
         };
+        if offset == 0 && directory.is_inside() && !self.advice.wants_attributes() {
+            directory::fill_dots(&directory, &mut reply);
+            reply.ok();
+            return;
+        }
         let filled = self.answer(
             || self.tree.path(directory.own),
             || directory::fill_plus(&self.tree, &directory, offset, &mut reply, |node| self.enter(node)),
         );
         match filled {
-            Ok(()) => reply.ok(),
+            Ok(names) => {
+                self.advice.listed(names);
+                reply.ok();
+            }
             Err(errno) => reply.error(errno),
         }
     }

@@ -9,14 +9,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::attach::{self, Place};
 use super::mountinfo::{self, Mount};
-use super::options::{Links, Options, OwnerShown};
+use super::options::{Access, Links, Options, OwnerShown};
 use super::refresh::Refresher;
 use super::signals::Caught;
 use super::sys::{self, Detach};
 use super::{Error, daemon, detach, holders, readahead};
 use crate::bytes::size_text;
 use crate::clock::{Clock, System};
-use crate::fuse::Session;
+use crate::fuse::{Permissions, Session};
 use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 
 /// How long readers may go on after a signal has ended the mount.
@@ -44,7 +44,11 @@ pub fn serve(
     let tree = open_tree(content, place, options)?;
     let connection = attach::attach(place, options)?;
     let mounted = Mounted::find(place)?;
-    let session = Session::open(Arc::clone(&tree), connection, options.threads)
+    let permissions = match options.access {
+        Access::Owner => Permissions::Unchecked,
+        Access::Everybody => Permissions::Checked,
+    };
+    let session = Session::open(Arc::clone(&tree), connection, permissions, options.threads)
         .map_err(|error| Error::system("greeting the kernel".into(), error))?;
     mounted.widen_readahead(options);
     let notifier = session.notifier();

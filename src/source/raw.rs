@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
+use crate::bytes::direct::DirectReader;
 use crate::image::{Error, ReadAt, Result, check_range};
 
 /// A raw disk, open for reading; its size is the one it had when it was opened.
@@ -17,6 +18,8 @@ pub struct RawDisk {
     path: PathBuf,
     len: u64,
     kind: Kind,
+    /// For large reads past the page cache.
+    direct: Option<DirectReader>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,15 @@ impl RawDisk {
             path: path.to_path_buf(),
             len,
             kind,
+            direct: None,
         })
+    }
+
+    /// Reads past the page cache where a read is aligned: for who reads all of it once.
+    #[must_use]
+    pub fn past_the_cache(mut self) -> Self {
+        self.direct = DirectReader::of(&self.file);
+        self
     }
 
     /// Says whether this is a regular file, not a device.
@@ -118,8 +129,12 @@ impl ReadAt for RawDisk {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         check_range(offset, buf.len(), self.len)?;
-        self.file
-            .read_exact_at(buf, offset)
+        let direct = self
+            .direct
+            .as_ref()
+            .and_then(|direct| direct.read_exact_at(buf, offset));
+        direct
+            .unwrap_or_else(|| self.file.read_exact_at(buf, offset))
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => self.shrunk(),
                 _ => self.io(error),

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, RenameFlags};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -192,7 +192,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 fn write_durably(path: &Path, data: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
-    file.write_all(data)?;
+    crate::bytes::direct::write_all(&mut file, data)?;
     if file.metadata()?.len() != to_u64(data.len()) {
         return Err(io::Error::new(
             ErrorKind::WriteZero,

@@ -61,7 +61,11 @@ pub fn tree_of(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>) -> Tree {
         let facts = facts_of(fs, volume, inode, &path);
         if facts.file_type == FileType::Directory {
             for (name, child) in names_of(fs, inode) {
-                assert_eq!(fs.lookup(inode, &name).unwrap(), Some(child), "lookup of {name:?} in {path:?}");
+                assert_eq!(
+                    fs.lookup(inode, &name).unwrap(),
+                    Some(child),
+                    "lookup of {name:?} in {path:?}"
+                );
                 waiting.push((path.join(OsStr::from_bytes(&name)), child));
             }
             let absent = fs.lookup(inode, b"no such name, ever").unwrap();
@@ -95,7 +99,9 @@ pub fn names_of(fs: &Arc<dyn FileSystem>, directory: Inode) -> Vec<(Vec<u8>, Ino
 }
 
 fn facts_of(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>, inode: Inode, path: &Path) -> Facts {
-    let attr = fs.attr(inode).unwrap_or_else(|error| panic!("attr of {path:?}: {error:?}"));
+    let attr = fs
+        .attr(inode)
+        .unwrap_or_else(|error| panic!("attr of {path:?}: {error:?}"));
     let target = (attr.file_type == FileType::Symlink).then(|| fs.read_link(inode).unwrap());
     let content = (attr.file_type == FileType::File).then(|| {
         let content = Content::open(Arc::clone(fs), Arc::clone(volume), inode).unwrap();
@@ -107,7 +113,11 @@ fn facts_of(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>, inode: Inode, pa
             let data = content.next_data(at).unwrap().unwrap_or(content.size());
             assert!(data >= at);
             at = data;
-            let hole = if at < content.size() { content.next_hole(at).unwrap() } else { at };
+            let hole = if at < content.size() {
+                content.next_hole(at).unwrap()
+            } else {
+                at
+            };
             while at < hole {
                 let len = usize::try_from((hole - at).min(1 << 20)).unwrap();
                 content
@@ -130,7 +140,9 @@ fn facts_of(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>, inode: Inode, pa
         modified: attr.modified,
         changed: attr.changed,
         accessed: attr.accessed,
-        xattrs: fs.xattrs(inode).unwrap_or_else(|error| panic!("xattrs of {path:?}: {error:?}")),
+        xattrs: fs
+            .xattrs(inode)
+            .unwrap_or_else(|error| panic!("xattrs of {path:?}: {error:?}")),
         target,
         content,
         same_as: None,
@@ -143,7 +155,11 @@ pub fn tree_of_directory(root: &Path) -> Tree {
     let mut groups: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
     let mut waiting = vec![PathBuf::new()];
     while let Some(path) = waiting.pop() {
-        let full = if path.as_os_str().is_empty() { root.to_path_buf() } else { root.join(&path) };
+        let full = if path.as_os_str().is_empty() {
+            root.to_path_buf()
+        } else {
+            root.join(&path)
+        };
         let metadata = fs::symlink_metadata(&full).unwrap_or_else(|error| panic!("{full:?}: {error}"));
         let kind = metadata.file_type();
         let file_type = FileType::from_mode(u16::try_from(metadata.mode() & 0xf000).unwrap()).unwrap();
@@ -160,14 +176,24 @@ pub fn tree_of_directory(root: &Path) -> Tree {
             blocks: Some(metadata.blocks()),
             links: u32::try_from(metadata.nlink()).unwrap(),
             device: DeviceNumber {
-                major: if is_device { rustix::fs::major(metadata.rdev()) } else { 0 },
-                minor: if is_device { rustix::fs::minor(metadata.rdev()) } else { 0 },
+                major: if is_device {
+                    rustix::fs::major(metadata.rdev())
+                } else {
+                    0
+                },
+                minor: if is_device {
+                    rustix::fs::minor(metadata.rdev())
+                } else {
+                    0
+                },
             },
             modified: time(metadata.mtime(), metadata.mtime_nsec()),
             changed: time(metadata.ctime(), metadata.ctime_nsec()),
             accessed: time(metadata.atime(), metadata.atime_nsec()),
             xattrs: xattrs_of(&full),
-            target: kind.is_symlink().then(|| fs::read_link(&full).unwrap().into_os_string().as_bytes().to_vec()),
+            target: kind
+                .is_symlink()
+                .then(|| fs::read_link(&full).unwrap().into_os_string().as_bytes().to_vec()),
             content: kind.is_file().then(|| hash_file(&full)),
             same_as: None,
         };
@@ -213,7 +239,9 @@ fn hash_file(path: &Path) -> String {
     let mut at = 0;
     while at < size {
         use rustix::fs::SeekFrom;
-        let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(at)) else { break };
+        let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(at)) else {
+            break;
+        };
         let hole = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap();
         rustix::fs::seek(&file, SeekFrom::Start(data)).unwrap();
         at = data;
@@ -255,7 +283,11 @@ impl Hash {
 /// Says in full where two trees differ, the first ten places; nothing if they do not.
 pub fn assert_same(ours: &Tree, kernels: &Tree, image: &str) {
     let mut lines = Vec::new();
-    for path in ours.keys().chain(kernels.keys()).collect::<std::collections::BTreeSet<_>>() {
+    for path in ours
+        .keys()
+        .chain(kernels.keys())
+        .collect::<std::collections::BTreeSet<_>>()
+    {
         match (ours.get(path), kernels.get(path)) {
             (Some(ours), Some(kernels)) if ours == kernels => {}
             (ours, kernels) => lines.push(format!("{}\n  ours:   {ours:?}\n  kernel: {kernels:?}", path.display())),
@@ -263,7 +295,12 @@ pub fn assert_same(ours: &Tree, kernels: &Tree, image: &str) {
     }
     let count = lines.len();
     lines.truncate(10);
-    assert!(lines.is_empty(), "{image}: {count} of {} paths differ:\n{}", kernels.len(), lines.join("\n"));
+    assert!(
+        lines.is_empty(),
+        "{image}: {count} of {} paths differ:\n{}",
+        kernels.len(),
+        lines.join("\n")
+    );
 }
 
 /// A file system that the kernel mounted from an image; unmounted with the value.

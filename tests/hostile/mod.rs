@@ -45,7 +45,10 @@ impl Patched {
                 2 => vec![0xff],
                 3 => vec![0xff; 4],
                 4 => vec![0; 4],
-                _ => random.bytes(1 + usize::try_from(random.below(4)).unwrap()),
+                _ => {
+                    let len = 1 + usize::try_from(random.below(4)).unwrap();
+                    random.bytes(len)
+                }
             };
             for (at, new) in (at..).zip(new) {
                 if let Some(byte) = bytes.get_mut(at) {
@@ -130,11 +133,7 @@ pub fn walk(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>) -> usize {
     errors
 }
 
-fn read_some(
-    fs: &Arc<dyn FileSystem>,
-    volume: &Arc<dyn ReadAt>,
-    inode: vaultfs::fs::Inode,
-) -> vaultfs::fs::Result<()> {
+fn read_some(fs: &Arc<dyn FileSystem>, volume: &Arc<dyn ReadAt>, inode: vaultfs::fs::Inode) -> vaultfs::fs::Result<()> {
     let content = Content::open(Arc::clone(fs), Arc::clone(volume), inode)?;
     let size = content.size();
     let mut buf = [0; 4096];

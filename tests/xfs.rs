@@ -1,0 +1,20 @@
+//! The XFS reader against the kernel's own driver: every feature set that it mounts here, dirty logs, and damaged images.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::as_conversions
+)]
+
+mod common;
+#[path = "xfs/differential.rs"]
+mod differential;
+mod files;
+#[path = "xfs/fill.rs"]
+mod fill;
+mod hostile;
+#[path = "xfs/images.rs"]
+mod images;
