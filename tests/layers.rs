@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -30,10 +30,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
     ("restore", &["source", "image", "chunk", "vault"]),
+    ("extract", &["tree", "fs", "image"]),
     (
         "cli",
         &[
-            "mount", "backup", "restore", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer",
+            "mount", "backup", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer",
             "logging",
         ],
     ),

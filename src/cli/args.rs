@@ -62,6 +62,9 @@ pub(super) enum Command {
     /// Write files of a backup to standard output, without a mount
     #[command(after_help = help::CAT)]
     Cat(Cat),
+    /// Copy files or whole trees out of a backup, without a mount
+    #[command(after_help = help::CP)]
+    Cp(Cp),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
@@ -280,6 +283,31 @@ pub(super) struct Cat {
     /// Address of a backup and a file in it, as in the mount: `servers/web-01/latest/root/etc/fstab`
     #[arg(value_name = "ADDRESS/FILE", required = true)]
     pub(super) files: Vec<OsString>,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, Group)]
+pub(super) struct Cp {
+    /// The vault: a directory made by `vaultfs init`
+    pub(super) vault: OsString,
+    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc`
+    #[arg(value_name = "ADDRESS/PATH", required = true)]
+    pub(super) paths: Vec<OsString>,
+    /// Where to: a directory that is there, or the name of the copy
+    #[arg(value_name = "DEST", required = true)]
+    pub(super) target: PathBuf,
+    /// Directories, too, with everything in them
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Copy what the named paths lead to if they are symbolic links
+    #[arg(short = 'L', long)]
+    pub(super) dereference: bool,
+    /// Replace files that are there, each when its copy is complete
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// The copies are yours: no owners, no set-user-ID bits, no capabilities
+    #[arg(long)]
+    pub(super) no_owner: bool,
 }
 
 /// Arguments of `bench-decode`.

@@ -1,7 +1,7 @@
 //! How the program ends: exit codes, chosen here and nowhere else by looking at the errors of the layers.
 
 use super::request::Usage;
-use crate::{backup, chunk, fs, image, mount, restore, store, tree, vault, writer};
+use crate::{backup, chunk, extract, fs, image, mount, restore, store, tree, vault, writer};
 use std::io;
 
 /// How a command ended; scripts rely on the numbers.
@@ -70,6 +70,9 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return of_mount(error);
     }
     if let Some(error) = cause.downcast_ref() {
+        return of_extract(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
         return of_tree(error);
     }
     if let Some(error) = cause.downcast_ref() {
@@ -108,6 +111,14 @@ fn of_mount(error: &mount::Error) -> Option<Code> {
     match error {
         mount::Error::Vault { .. } => None,
         mount::Error::Reported { code } => Some(Code::Reported(*code)),
+        _ => Some(Code::Failed),
+    }
+}
+
+/// Only what was backed up can be damaged; `None` where the layers below know better.
+fn of_extract(error: &extract::Error) -> Option<Code> {
+    match error {
+        extract::Error::Read { .. } => None,
         _ => Some(Code::Failed),
     }
 }

@@ -101,3 +101,13 @@ Examples:
   vaultfs cat /srv/vault servers/web-01/latest/disks/vda.img > vda.img
   vaultfs cat /srv/vault disks/db-data/latest/disk.img | ssh other 'dd of=/dev/vg0/db-data bs=1M'
   vaultfs cat /srv/vault servers/web-01/latest/backup.json | jq .facts";
+
+/// Under `vaultfs cp --help`.
+pub(super) const CP: &str = "\
+Examples:
+  vaultfs cp /srv/vault servers/web-01/latest/root/etc/fstab .
+  vaultfs cp -r /srv/vault servers/web-01/latest/root/var/www servers/web-01/latest/root/etc/nginx /tmp/back
+  vaultfs cp -r /srv/vault servers/web-01/latest/root/home/ann /home --force
+
+As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
+you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";

@@ -7,6 +7,7 @@ use super::{Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, Place, R
 use crate::bytes::to_u64;
 
 /// Files by inode number; 1 is the root.
+#[derive(Clone)]
 pub(crate) struct Memory {
     files: BTreeMap<u64, File>,
 }

@@ -1,6 +1,6 @@
-//! `ls` and `cat` without a mount, down to the images; what lies inside images is in `tests/extract.rs`.
+//! `ls`, `cat` and `cp` without a mount, down to the images; what lies inside images is in `tests/extract.rs`.
 
-use super::{Desk, noise};
+use super::{Desk, files, noise};
 use serde_json::json;
 
 const POINT: &str = "2026-11-19T03-00-00Z";
@@ -99,4 +99,62 @@ fn cat_takes_several_files_and_refuses_directories() {
     );
     desk.run("cat", &["disks/db/latest/disk"])
         .fails(1, "it has backup.json, disk.img, volumes");
+}
+
+#[test]
+fn cp_copies_images_and_descriptions_and_says_what_it_did() {
+    let desk = desk();
+    let out = desk.text("out");
+    let image = "disks/db/latest/disk.img";
+    let copied = desk.run("cp", &[image, &out]).succeeds().stdout;
+    assert_eq!(copied, "copied 1 files; 97.7 KiB of data\n");
+    assert!(std::fs::read(&out).unwrap() == noise(100_000, 3));
+    let again = desk.run("cp", &[image, &out]);
+    assert_eq!(again.code, 5);
+    assert!(again.stderr.contains("add --force to replace it"), "{}", again.stderr);
+    std::fs::write(&out, "other").unwrap();
+    desk.run("cp", &[image, &out, "--force", "-q"]).succeeds();
+    assert!(std::fs::read(&out).unwrap() == noise(100_000, 3));
+    let tree = desk.text("tree");
+    let refused = desk.run("cp", &["servers/web/latest", &tree]);
+    assert_eq!(refused.code, 5);
+    assert!(refused.stderr.contains("add -r to copy it"), "{}", refused.stderr);
+    let json = desk.run("cp", &["-r", "servers/web/latest", &tree, "--json"]).succeeds().json();
+    assert_eq!(
+        (&json["files"], &json["directories"], &json["bytes"].as_u64().unwrap() > &100_000),
+        (&json!(2), &json!(3), true)
+    );
+    assert!(std::fs::read(desk.path("tree/disks/vda.img")).unwrap() == noise(100_000, 3));
+    assert!(desk.path("tree/volumes").is_dir());
+}
+
+#[test]
+fn cp_leaves_no_part_of_a_damaged_file_and_copies_the_rest() {
+    let desk = desk();
+    let pack = files(&desk.path("vault/packs")).pop().unwrap();
+    let mut object = std::fs::read(&pack).unwrap();
+    object[5000] ^= 1;
+    std::fs::write(&pack, &object).unwrap();
+    let ended = desk.run("cp", &["-r", "disks/db/latest", &desk.text("out"), "--json"]);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert_eq!(ended.json()["errors"], json!({ "damaged": 1, "unreachable": 0, "other": 0 }));
+    assert!(
+        ended.stderr.starts_with("error: disks/db/latest/disk.img cannot be read: "),
+        "{}",
+        ended.stderr
+    );
+    let copied: Vec<_> = files(&desk.path("out")).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(copied, ["backup.json"]);
+}
+
+#[test]
+fn cp_refuses_what_cannot_be_meant() {
+    let desk = desk();
+    let out = desk.text("out");
+    desk.run("cp", &["", &out]).fails(2, "an empty path names no file");
+    desk.run("cp", &["disks/db/now/disk.img", &out]).fails(1, "it has 2026-11-19T03-00-00Z, latest");
+    desk.run("cp", &["disks/db/latest/disk.img", "disks/db/latest/backup.json", &out])
+        .fails(1, "several files need one to go to");
+    desk.run("cp", &["disks/db/latest/disk.img", "/dev/null"]).fails(1, "vaultfs restore");
+    assert!(!desk.path("out").exists());
 }

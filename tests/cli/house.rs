@@ -31,6 +31,7 @@ fn there_is_a_manual_page_for_every_command() {
         "-restore",
         "-cat",
         "-ls",
+        "-cp",
     ] {
         let name = format!("vaultfs{command}.1");
         assert!(

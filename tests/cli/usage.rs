@@ -48,6 +48,7 @@ fn wrong_words_are_a_usage_error() {
         (vec!["cat", "v", "servers/a/latest"], "is no file of a backup"),
         (vec!["cat", "v"], "<ADDRESS/FILE>"),
         (vec!["ls"], "<VAULT>"),
+        (vec!["cp", "v", "servers/a/latest/root/etc"], "<DEST>"),
         (
             vec!["cat", "v", "servers/a/latest/disks/vda.img", "--json"],
             "--json has no meaning",
@@ -86,6 +87,7 @@ fn object_stores_are_refused_until_they_work() {
         vec!["restore", "s3://bucket/prefix", "disks/db/latest", "--to", "x"],
         vec!["cat", "s3://bucket/prefix", "disks/db/latest/disk.img"],
         vec!["ls", "s3://bucket/prefix"],
+        vec!["cp", "s3://bucket/prefix", "disks/db/latest/disk.img", "x"],
         vec!["mount", "s3://bucket/prefix", "/mnt"],
     ] {
         vaultfs(&words).fails(2, "object store are not in this version");
