@@ -2,6 +2,7 @@
 
 pub mod direct;
 pub mod scratch;
+pub mod temporary;
 
 /// Converts a length or index to `u64`; `usize` is at most 64 bits wide on every target we build for.
 #[must_use]

@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod help;
 mod manual;
+mod names;
 mod output;
 mod progress;
 mod request;
@@ -61,9 +62,11 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Code> {
     match command {
         Command::Init(args) => commands::init::run(context, &args),
         Command::List(args) => commands::list::run(context, &args),
+        Command::Ls(args) => commands::ls::run(context, &args),
         Command::Show(args) => commands::show::run(context, &args),
         Command::Backup(args) => commands::backup::run(context, &args),
         Command::Cat(args) => commands::cat::run(context, &args),
+        Command::Cp(args) => commands::cp::run(context, &args),
         Command::Mount(args) => commands::mount::run(context, &args),
         Command::Umount(args) => commands::umount::run(context, &args),
         Command::Restore(args) => commands::restore::run(context, &args),

@@ -96,6 +96,27 @@ pub fn rfc3339(seconds: Seconds) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
+/// Renders a time as RFC 3339 in UTC with nine digits: `2026-11-20T03:00:00.000000000Z`; seconds and digits where no date has room.
+#[must_use]
+pub fn rfc3339_nanos(seconds: Seconds, nanos: u32) -> String {
+    with_nanos(seconds, nanos, "%Y-%m-%dT%H:%M:%S.%9fZ")
+}
+
+/// Renders a time as `ls --full-time` does: `2026-11-20 03:00:00.000000000 +0000`; seconds and digits where no date has room.
+#[must_use]
+pub fn full_time(seconds: Seconds, nanos: u32) -> String {
+    with_nanos(seconds, nanos, "%Y-%m-%d %H:%M:%S.%9f +0000")
+}
+
+fn with_nanos(seconds: Seconds, nanos: u32, format: &str) -> String {
+    let digits = i32::try_from(nanos).ok();
+    let time = digits.and_then(|nanos| jiff::Timestamp::new(seconds, nanos).ok());
+    time.map_or_else(
+        || format!("{seconds}.{nanos:09}"),
+        |time| time.strftime(format).to_string(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +136,14 @@ mod tests {
         ] {
             assert!(bad.parse::<Point>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn nanoseconds_are_told_in_full_before_and_after_1970() {
+        assert_eq!(rfc3339_nanos(1_795_143_600, 5), "2026-11-20T03:00:00.000000005Z");
+        assert_eq!(full_time(-1, 750_000_000), "1969-12-31 23:59:59.750000000 +0000");
+        assert_eq!(full_time(0, 0), "1970-01-01 00:00:00.000000000 +0000");
+        assert_eq!(rfc3339_nanos(i64::MAX, 1), "9223372036854775807.000000001");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! The session gets a connection that was mounted by `mount` and never unmounts anything itself: fuser 0.18 unmounts
 //! whatever lies on the path, even if somebody else has mounted there since.
 
+mod advice;
 mod attr;
 mod directory;
 mod errno;
 mod handles;
+mod open_files;
 mod operations;
 
 use std::ffi::OsStr;

@@ -3,7 +3,8 @@
 //! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
 //!
 //! ```text
-//! cli -> mount . backup . restore
+//! cli -> mount . backup . restore . extract
+//!        extract        -> tree
 //!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
 //!        base, for everybody: bytes . checksum . clock . monitor
@@ -17,6 +18,7 @@ pub mod checksum;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
+pub mod extract;
 pub mod fs;
 pub mod fuse;
 pub mod image;

@@ -2,7 +2,8 @@
 
 /// Receives progress; called from many threads, must return quickly.
 pub trait Monitor: Send + Sync {
-    /// A phase begins, for example `backup vda`; `total` is the number of bytes it will go through.
+    /// A phase begins, for example `backup vda`; `total` is the number of bytes it will go through, 0 if
+    /// nobody knows.
     fn begin(&self, phase: &str, total: u64);
     /// `bytes` more of the current phase are done.
     fn advance(&self, bytes: u64);
@@ -10,6 +11,14 @@ pub trait Monitor: Send + Sync {
     fn end(&self);
     /// Something the user should know that is not a failure.
     fn warn(&self, message: &str);
+    /// One of many things failed, and the work goes on.
+    fn fail(&self, message: &str) {
+        self.warn(message);
+    }
+    /// How far the phase is in another measure than bytes: `1234 files`.
+    fn count(&self, text: &str) {
+        let _ = text;
+    }
 }
 
 /// Drops progress and logs warnings.

@@ -9,13 +9,17 @@ pub mod changes;
 pub mod contents;
 pub mod directory;
 pub mod escape;
+#[cfg(test)]
+pub(crate) mod fake;
 mod files;
 pub mod fstab;
+pub mod held;
 mod inside;
 mod manifests;
 mod names;
 pub mod node;
 pub mod place;
+pub mod resolve;
 mod table;
 
 use std::collections::HashMap;
@@ -346,4 +350,4 @@ fn wrong_type(node: &Node, wanted: FileType) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

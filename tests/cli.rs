@@ -4,6 +4,8 @@
 
 #[path = "cli/backup.rs"]
 mod backup;
+#[path = "cli/files.rs"]
+mod files_command;
 #[path = "cli/house.rs"]
 mod house;
 #[path = "cli/mount.rs"]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -30,10 +30,12 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
     ("restore", &["source", "image", "chunk", "vault"]),
+    ("extract", &["tree", "fs", "image"]),
     (
         "cli",
         &[
-            "mount", "backup", "restore", "source", "image", "chunk", "vault", "store", "writer", "logging",
+            "mount", "backup", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer",
+            "logging",
         ],
     ),
 ];
@@ -61,7 +63,14 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("log", &["src/"]),
     (
         "lru",
-        &["src/chunk", "src/source/qcow2", "src/store/local.rs", "src/tree"],
+        &[
+            "src/chunk",
+            "src/fs",
+            "src/fuse",
+            "src/source/qcow2",
+            "src/store/local.rs",
+            "src/tree",
+        ],
     ),
     ("parking_lot", &["src/"]),
     ("rustix", &["src/"]),

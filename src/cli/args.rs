@@ -56,9 +56,15 @@ pub(super) enum Command {
     /// Write a disk image back to a file or a block device
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
-    /// Write a file of a backup to standard output
+    /// List files of a backup, without a mount
+    #[command(after_help = help::LS)]
+    Ls(Ls),
+    /// Write files of a backup to standard output, without a mount
     #[command(after_help = help::CAT)]
     Cat(Cat),
+    /// Copy files or whole trees out of a backup, without a mount
+    #[command(after_help = help::CP)]
+    Cp(Cp),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
@@ -244,14 +250,64 @@ pub(super) struct Restore {
     pub(super) format: Format,
 }
 
+/// Arguments of `ls`.
+#[derive(Debug, Group)]
+pub(super) struct Ls {
+    /// The vault: a directory made by `vaultfs init`
+    pub(super) vault: OsString,
+    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc` [default: the whole vault]
+    #[arg(value_name = "ADDRESS/PATH")]
+    pub(super) paths: Vec<OsString>,
+    /// Mode, links, owner, size, time (UTC) and target of each
+    #[arg(short, long)]
+    pub(super) long: bool,
+    /// Directories inside directories, too
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
+    /// Names that begin with a dot, too
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Directories themselves, not what is in them
+    #[arg(short, long)]
+    pub(super) directory: bool,
+    /// In the order of the file system, from the first name on: for huge directories
+    #[arg(short = 'U', long)]
+    pub(super) unsorted: bool,
+}
+
 /// Arguments of `cat`.
 #[derive(Debug, Group)]
 pub(super) struct Cat {
     /// The vault: a directory made by `vaultfs init`
     pub(super) vault: OsString,
-    /// Address of the backup and the file in it: `servers/web-01/latest/disks/vda.img`
-    #[arg(value_name = "ADDRESS/FILE")]
-    pub(super) file: String,
+    /// Address of a backup and a file in it, as in the mount: `servers/web-01/latest/root/etc/fstab`
+    #[arg(value_name = "ADDRESS/FILE", required = true)]
+    pub(super) files: Vec<OsString>,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, Group)]
+pub(super) struct Cp {
+    /// The vault: a directory made by `vaultfs init`
+    pub(super) vault: OsString,
+    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc`
+    #[arg(value_name = "ADDRESS/PATH", required = true)]
+    pub(super) paths: Vec<OsString>,
+    /// Where to: a directory that is there, or the name of the copy
+    #[arg(value_name = "DEST", required = true)]
+    pub(super) target: PathBuf,
+    /// Directories, too, with everything in them
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Copy what the named paths lead to if they are symbolic links
+    #[arg(short = 'L', long)]
+    pub(super) dereference: bool,
+    /// Replace files that are there, each when its copy is complete
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// The copies are yours: no owners, no set-user-ID bits, no capabilities
+    #[arg(long)]
+    pub(super) no_owner: bool,
 }
 
 /// Arguments of `bench-decode`.

@@ -3,26 +3,65 @@
 pub(super) mod backup;
 pub(super) mod bench;
 pub(super) mod cat;
+pub(super) mod cp;
 pub(super) mod house;
 pub(super) mod init;
 pub(super) mod list;
+pub(super) mod ls;
 pub(super) mod mount;
 pub(super) mod restore;
 pub(super) mod show;
 pub(super) mod umount;
 
-use super::request;
-use crate::bytes::size_text;
+use super::exit::{self, Code};
+use super::{output, request};
+use crate::bytes::{size_text, to_u64};
+use crate::chunk::Reader;
+use crate::clock::{Clock, System};
+use crate::image::handle::ReadAhead;
 use crate::store::local::LocalStore;
+use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
+use crate::vault::Vault;
 use crate::vault::tags::Tags;
-use crate::vault::{Manifest, Vault};
+use anyhow::Context as _;
 use std::ffi::OsStr;
+use std::num::NonZero;
 use std::sync::Arc;
+
+/// Memory for decoded chunks: enough to keep all cores ahead of the one who reads.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// Opens the vault that the command line names.
 fn open(word: &OsStr) -> anyhow::Result<Vault> {
     let store = LocalStore::open(&request::vault_dir(word)?)?;
     Ok(Vault::open(Arc::new(store))?)
+}
+
+/// The tree of a vault as a mount would show it, for one command.
+fn tree(word: &OsStr) -> anyhow::Result<Tree> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let read_ahead = ReadAhead::new(cores, CACHE_BYTES).context("starting threads failed")?;
+    let content = Content {
+        reader: Reader::new(open(word)?, to_u64(CACHE_BYTES)),
+        read_ahead: Arc::new(read_ahead),
+    };
+    let settings = Settings {
+        owner: Owner {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        },
+        owners: Owners::Image,
+        link_targets: LinkTargets::AsStored,
+        root_attributes: Vec::new(),
+        mounted_at: System.now(),
+    };
+    Ok(Tree::open(content, settings)?)
+}
+
+/// Tells of one of several things that failed, and gives the code for it.
+fn complain(error: &anyhow::Error) -> Code {
+    output::say(&format!("error: {}", output::printable(&format!("{error:#}"))));
+    exit::code_of(error)
 }
 
 /// Tags in one word: `env=prod,owner=ops`, sorted by key.
@@ -36,13 +75,8 @@ fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let shown = pairs.iter().filter(|(_, value)| !value.is_empty());
     shown.fold(String::new(), |text, (name, value)| {
-        text + &format!("{name:<width$}  {}\n", super::output::printable(value))
+        text + &format!("{name:<width$}  {}\n", output::printable(value))
     })
-}
-
-/// The content of `backup.json`, here as in the mount.
-fn description(manifest: &Manifest) -> String {
-    format!("{:#}\n", manifest.to_json())
 }
 
 /// A size for people with the exact number behind it.

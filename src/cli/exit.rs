@@ -1,7 +1,7 @@
 //! How the program ends: exit codes, chosen here and nowhere else by looking at the errors of the layers.
 
 use super::request::Usage;
-use crate::{backup, chunk, image, mount, restore, store, vault, writer};
+use crate::{backup, chunk, extract, fs, image, mount, restore, store, tree, vault, writer};
 use std::io;
 
 /// How a command ended; scripts rely on the numbers.
@@ -70,6 +70,15 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return of_mount(error);
     }
     if let Some(error) = cause.downcast_ref() {
+        return of_extract(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return of_tree(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return of_fs(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
         return of_chunk(error);
     }
     if let Some(error) = cause.downcast_ref() {
@@ -102,6 +111,31 @@ fn of_mount(error: &mount::Error) -> Option<Code> {
     match error {
         mount::Error::Vault { .. } => None,
         mount::Error::Reported { code } => Some(Code::Reported(*code)),
+        _ => Some(Code::Failed),
+    }
+}
+
+/// Only what was backed up can be damaged; `None` where the layers below know better.
+fn of_extract(error: &extract::Error) -> Option<Code> {
+    match error {
+        extract::Error::Read { .. } => None,
+        _ => Some(Code::Failed),
+    }
+}
+
+/// `None` where the layers below know better.
+fn of_tree(error: &tree::Error) -> Option<Code> {
+    match error {
+        tree::Error::Vault { .. } | tree::Error::Image(_) | tree::Error::File(_) => None,
+        _ => Some(Code::Failed),
+    }
+}
+
+/// A directory that names an inode which is not there is damage, too. `None` where the image below knows better.
+fn of_fs(error: &fs::Error) -> Option<Code> {
+    match error {
+        fs::Error::Corrupt { .. } | fs::Error::NoInode { .. } => Some(Code::Damaged),
+        fs::Error::Image(_) => None,
         _ => Some(Code::Failed),
     }
 }

@@ -84,9 +84,30 @@ Examples:
 
 Onto something that exists, only the parts that differ are written. What was written is read back and verified.";
 
+/// Under `vaultfs ls --help`.
+pub(super) const LS: &str = "\
+Examples:
+  vaultfs ls /srv/vault servers/web-01/latest/root/etc
+  vaultfs ls /srv/vault servers/web-01/latest/volumes/vda1/boot -lR
+  vaultfs ls /srv/vault servers/web-01/latest/root/home -a --json | jq -r '.[] | select(.size > 1000000) | .path'
+
+Paths are those of the mount. Symbolic links of a backup lead to files of the same backup only.
+Names are quoted for the shell on a terminal and raw otherwise.";
+
 /// Under `vaultfs cat --help`.
 pub(super) const CAT: &str = "\
 Examples:
+  vaultfs cat /srv/vault servers/web-01/latest/root/etc/fstab
   vaultfs cat /srv/vault servers/web-01/latest/disks/vda.img > vda.img
   vaultfs cat /srv/vault disks/db-data/latest/disk.img | ssh other 'dd of=/dev/vg0/db-data bs=1M'
   vaultfs cat /srv/vault servers/web-01/latest/backup.json | jq .facts";
+
+/// Under `vaultfs cp --help`.
+pub(super) const CP: &str = "\
+Examples:
+  vaultfs cp /srv/vault servers/web-01/latest/root/etc/fstab .
+  vaultfs cp -r /srv/vault servers/web-01/latest/root/var/www servers/web-01/latest/root/etc/nginx /tmp/back
+  vaultfs cp -r /srv/vault servers/web-01/latest/root/home/ann /home --force
+
+As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
+you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";

@@ -1,6 +1,6 @@
 //! Progress on a terminal: bytes, rate and time left. The one file that names indicatif.
 
-use super::output::say;
+use super::output::{printable, say};
 use crate::monitor::Monitor;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
@@ -21,8 +21,9 @@ impl Bar {
 
 impl Monitor for Bar {
     fn begin(&self, phase: &str, total: u64) {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        bar.set_style(style());
+        let known = Some(total).filter(|total| *total > 0);
+        let bar = ProgressBar::with_draw_target(known, ProgressDrawTarget::stderr());
+        bar.set_style(style(total));
         bar.set_prefix(phase.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
         if let Some(old) = self.current.lock().replace(bar) {
@@ -49,6 +50,20 @@ impl Monitor for Bar {
             None => warning(),
         }
     }
+
+    fn fail(&self, message: &str) {
+        let failure = || say(&format!("error: {}", printable(message)));
+        match self.current() {
+            Some(bar) => bar.suspend(failure),
+            None => failure(),
+        }
+    }
+
+    fn count(&self, text: &str) {
+        if let Some(bar) = self.current() {
+            bar.set_message(text.to_owned());
+        }
+    }
 }
 
 impl Drop for Bar {
@@ -60,10 +75,13 @@ impl Drop for Bar {
     }
 }
 
+const KNOWN: &str = "{prefix}  {wide_bar} {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
+const UNKNOWN: &str = "{prefix}  {spinner} {bytes}  {msg}  {binary_bytes_per_sec}";
+
 /// The form of the bar; indicatif's own if the template were ever wrong.
-fn style() -> ProgressStyle {
-    const TEMPLATE: &str = "{prefix}  {wide_bar} {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
-    ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn style(total: u64) -> ProgressStyle {
+    let template = if total == 0 { UNKNOWN } else { KNOWN };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Shows warnings and no progress: for scripts and for `--quiet`.
@@ -77,6 +95,9 @@ impl Monitor for WarningsOnly {
     fn warn(&self, message: &str) {
         say(&format!("warning: {message}"));
     }
+    fn fail(&self, message: &str) {
+        say(&format!("error: {}", printable(message)));
+    }
 }
 
 #[cfg(test)]
@@ -84,12 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_valid() {
-        assert!(
-            ProgressStyle::with_template(
-                "{prefix}  {wide_bar} {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left"
-            )
-            .is_ok()
-        );
+    fn the_templates_are_valid() {
+        for template in [KNOWN, UNKNOWN] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
     }
 }

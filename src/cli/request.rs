@@ -13,7 +13,7 @@ mod backup;
 mod file;
 mod filter;
 pub(super) use backup::{BackupRequest, backup};
-pub(super) use file::BackupFile;
+pub(super) use file::{BackupFile, inside};
 pub(super) use filter::Filter;
 
 /// The command line asks for something that cannot be meant; nothing has been done.

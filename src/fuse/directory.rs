@@ -39,7 +39,19 @@ pub(super) fn fill(tree: &Tree, directory: &Directory, offset: u64, reply: &mut 
     if added { Ok(()) } else { done }
 }
 
+/// Adds `.` and `..` alone: the kernel asks for the rest without attributes, unless somebody has looked up a name in between.
+pub(super) fn fill_dots(directory: &Directory, reply: &mut ReplyDirectoryPlus) {
+    for (next, (ino, name)) in (1..).zip(dots(directory)) {
+        // The kernel takes no reference to these two and needs no more than their number.
+        let attr = bare_attr(ino);
+        if reply.add(attr.ino, next, name, &Duration::ZERO, &attr, Generation(0)) {
+            return;
+        }
+    }
+}
+
 /// Adds names with their attributes from place `offset` on, as many as the reply holds; each is looked up by `enter`.
+/// Gives their number.
 ///
 /// A name whose attributes cannot be read is listed all the same: whoever asks for them meets the error, and nobody else.
 ///
@@ -51,15 +63,15 @@ pub(super) fn fill_plus(
     offset: u64,
     reply: &mut ReplyDirectoryPlus,
     enter: impl Fn(&Node) -> Result<Entry, Errno>,
-) -> Result<(), Error> {
-    let mut added = false;
+) -> Result<u32, Error> {
+    let mut added = 0_u32;
     for (next, (ino, name)) in (1..).zip(dots(directory)).filter(|(next, _)| *next > offset) {
         // The kernel takes no reference to these two and needs no more than their number.
         let attr = bare_attr(ino);
         if reply.add(attr.ino, next, name, &Duration::ZERO, &attr, Generation(0)) {
-            return Ok(());
+            return Ok(added);
         }
-        added = true;
+        added = added.saturating_add(1);
     }
     let done = tree.visit(directory, offset.saturating_sub(DOTS), &mut |listed| {
         let Some((attr, lasts)) = entry_of(tree, &listed, &enter) else {
@@ -71,10 +83,10 @@ pub(super) fn fill_plus(
             // Not sent, so the kernel holds no reference to it.
             tree.forget(Ino(attr.ino.0), 1);
         }
-        added |= !full;
+        added = added.saturating_add(u32::from(!full));
         !full
     });
-    if added { Ok(()) } else { done }
+    if added > 0 { Ok(added) } else { done.map(|()| 0) }
 }
 
 /// Attributes for a listed name, with a reference of the kernel counted; `None` where there is a collision of numbers.

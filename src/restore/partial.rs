@@ -1,6 +1,6 @@
 //! A new file that has a temporary name until it is complete, and is removed if it never gets there.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,11 +11,10 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Error, Result, io};
-use crate::bytes::{hex, size_text};
+use crate::bytes::size_text;
+use crate::bytes::temporary::temporary_name;
 use crate::monitor::Monitor;
 
-/// Longest file name on Linux file systems.
-const NAME_MAX: usize = 255;
 /// Names tried before giving up; each is random, so a second try is next to never needed.
 const TRIES: usize = 8;
 
@@ -38,7 +37,8 @@ impl Partial {
         })?;
         let mut tries = 0;
         loop {
-            let temporary = directory(target).join(temporary_name(name)?);
+            let temporary = temporary_name(name.as_bytes()).map_err(|error| io("finding a name beside", target, error))?;
+            let temporary = directory(target).join(OsString::from_vec(temporary));
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);
             match options.open(&temporary) {
@@ -125,22 +125,10 @@ pub(super) fn directory(target: &Path) -> &Path {
     }
 }
 
-/// `.NAME.vaultfs-XXXXXXXX.partial`, NAME shortened where that would be too long.
-fn temporary_name(name: &OsStr) -> Result<OsString> {
-    let mut random = [0; 4];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| io("finding a name beside", Path::new(name), error.into()))?;
-    let tail = format!(".vaultfs-{}.partial", hex(&random));
-    let room = NAME_MAX.saturating_sub(tail.len()).saturating_sub(1);
-    let mut bytes = vec![b'.'];
-    bytes.extend(name.as_bytes().iter().take(room));
-    bytes.extend(tail.as_bytes());
-    Ok(OsString::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::temporary::NAME_MAX;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(dir)

@@ -33,6 +33,14 @@ pub struct Listed<'a> {
     pub next: u64,
 }
 
+impl Directory {
+    /// Says whether it lies inside an image, where its attributes cost more than its names.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        matches!(self.names, Names::Inside(_))
+    }
+}
+
 impl Tree {
     /// Opens a directory for one reader.
     ///

@@ -41,14 +41,12 @@ fn what_was_backed_up_is_shown_the_same_everywhere() {
     assert_eq!(made["imported"], true);
     assert_eq!(made["disks"][0]["bootable"], true);
     assert_eq!(made["disks"][0]["image"], "disks/vda.img");
-    assert_eq!(
-        desk.run("show", &["servers/web/latest", "--json"]).succeeds().json(),
-        made
-    );
-    assert_eq!(
-        desk.run("cat", &["servers/web/latest/backup.json"]).succeeds().json(),
-        made
-    );
+    let shown = desk.run("show", &["servers/web/latest", "--json"]).succeeds();
+    for (key, value) in made.as_object().unwrap() {
+        assert_eq!(shown.json()[key], *value, "{key}");
+    }
+    let described = desk.run("cat", &["servers/web/latest/backup.json"]).succeeds();
+    assert_eq!(described.stdout, shown.stdout);
     let text = desk.run("show", &[&format!("servers/web/{POINT}")]).succeeds().stdout;
     for part in [
         "a=1,env=prod",
@@ -153,7 +151,7 @@ fn several_disks_keep_their_order_and_the_named_one_boots() {
     )
     .fails(2, "it has vdb, vda");
     desk.run("cat", &["servers/web/latest/disk.img"])
-        .fails(1, "it has backup.json, disks/vdb.img, disks/vda.img");
+        .fails(1, "it has backup.json, disks, volumes");
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn there_is_a_manual_page_for_every_command() {
         "-umount",
         "-restore",
         "-cat",
+        "-ls",
+        "-cp",
     ] {
         let name = format!("vaultfs{command}.1");
         assert!(

@@ -55,6 +55,8 @@ impl MountDesk {
             .succeeds()
             .stdout;
         assert_eq!(fs::read_to_string(latest.join("backup.json")).unwrap(), description);
+        let shown = self.desk.run("show", &["servers/web/latest", "--json"]).succeeds();
+        assert_eq!(shown.stdout, description);
     }
 
     fn is_mounted(&self) -> bool {

@@ -46,6 +46,9 @@ fn wrong_words_are_a_usage_error() {
         (vec!["show", "v", "servers/web-01"], "is no"),
         (vec!["list", "v", "web-01"], "is no address prefix"),
         (vec!["cat", "v", "servers/a/latest"], "is no file of a backup"),
+        (vec!["cat", "v"], "<ADDRESS/FILE>"),
+        (vec!["ls"], "<VAULT>"),
+        (vec!["cp", "v", "servers/a/latest/root/etc"], "<DEST>"),
         (
             vec!["cat", "v", "servers/a/latest/disks/vda.img", "--json"],
             "--json has no meaning",
@@ -61,7 +64,9 @@ fn wrong_words_are_a_usage_error() {
 fn help_and_version_go_to_standard_output() {
     let version = vaultfs(["--version"]).succeeds().stdout;
     assert_eq!(version, format!("vaultfs {}\n", env!("CARGO_PKG_VERSION")));
-    for command in ["init", "backup", "list", "show", "mount", "umount", "restore", "cat"] {
+    for command in [
+        "init", "backup", "list", "show", "mount", "umount", "restore", "cat", "ls",
+    ] {
         let help = vaultfs([command, "--help"]).succeeds().stdout;
         assert!(help.contains("Examples:\n  vaultfs "), "{command}: {help}");
         assert!(help.contains("--json"), "{command}: {help}");
@@ -81,6 +86,8 @@ fn object_stores_are_refused_until_they_work() {
         vec!["backup", "s3://bucket/prefix", "disk", "db", "/dev/null"],
         vec!["restore", "s3://bucket/prefix", "disks/db/latest", "--to", "x"],
         vec!["cat", "s3://bucket/prefix", "disks/db/latest/disk.img"],
+        vec!["ls", "s3://bucket/prefix"],
+        vec!["cp", "s3://bucket/prefix", "disks/db/latest/disk.img", "x"],
         vec!["mount", "s3://bucket/prefix", "/mnt"],
     ] {
         vaultfs(&words).fails(2, "object store are not in this version");

@@ -67,7 +67,7 @@ fn what_is_not_there_is_named() {
     desk.run("show", &["servers/web-01/2026-11-20T03-00-00Z"])
         .fails(1, "2026-11-20T03-00-00Z");
     desk.run("cat", &["disks/db/latest/disk.img"])
-        .fails(1, "there is no backup disks/db/latest");
+        .fails(1, "there is no db in disks; it is empty");
     desk.run("restore", &["disks/db/latest", "--to", &desk.text("out")])
         .fails(1, "there is no backup disks/db/latest");
     assert!(!desk.path("out").exists());

@@ -1,12 +1,18 @@
 //! `show`: everything known about one backup.
 
 use super::super::exit::Code;
-use super::super::output::{self, Align};
+use super::super::output::{self, Align, Form};
 use super::super::{Context, args, request};
 use super::{exact_size, fields, tags_text};
 use crate::bytes::size_text;
+use crate::chunk::Reader;
 use crate::clock::{Point, rfc3339};
+use crate::tree::Contents;
 use crate::vault::{Disk, Manifest};
+use serde_json::Value;
+
+/// Memory for decoded chunks: tables of partitions and superblocks are few.
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// Shows the backup; as JSON it is the `backup.json` of the mount.
 pub(in super::super) fn run(context: &Context, args: &args::Show) -> anyhow::Result<Code> {
@@ -14,15 +20,19 @@ pub(in super::super) fn run(context: &Context, args: &args::Show) -> anyhow::Res
     let vault = super::open(&args.vault)?;
     let address = vault.resolve(&spec)?;
     let manifest = vault.load(&address)?;
-    output::answer(
-        context.form,
-        || text(&address.to_string(), &manifest),
-        || manifest.to_json(),
-    )?;
+    let contents = Contents::load(&Reader::new(vault, CACHE_BYTES), &address, &manifest)?;
+    match context.form {
+        Form::Json => output::write(contents.json.as_bytes())?,
+        Form::Text => {
+            let json = serde_json::from_str(&contents.json).unwrap_or_default();
+            output::write(text(&address.to_string(), &manifest, &json).as_bytes())?;
+        }
+        Form::Silent => {}
+    }
     Ok(Code::Done)
 }
 
-fn text(address: &str, manifest: &Manifest) -> String {
+fn text(address: &str, manifest: &Manifest, json: &Value) -> String {
     let imported = if manifest.imported { " (given with --at)" } else { "" };
     let parent = manifest
         .parent
@@ -45,7 +55,77 @@ fn text(address: &str, manifest: &Manifest) -> String {
         ("new", exact_size(manifest.total(|disk| disk.statistics.new))),
         ("stored", exact_size(manifest.total(|disk| disk.statistics.stored))),
     ]);
-    head + "\n" + &disks(manifest) + &facts(manifest)
+    head + "\n" + &disks(manifest) + &volumes(json) + &root(json) + &problems(json) + &facts(manifest)
+}
+
+/// Text from the disks of a backup, safe to show; nothing for null.
+fn word(value: &Value, key: &str) -> String {
+    let text = value.get(key).and_then(Value::as_str).unwrap_or_default();
+    output::printable(text)
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// What the disks hold: each volume with the path of its files, or why they cannot be shown.
+fn volumes(json: &Value) -> String {
+    let columns = [
+        ("VOLUME", Align::Left),
+        ("SIZE", Align::Right),
+        ("HOLDS", Align::Left),
+        ("LABEL", Align::Left),
+        ("UUID", Align::Left),
+        ("FILES", Align::Left),
+    ];
+    let row = |volume: &Value| {
+        let path = word(volume, "path");
+        let problem = word(volume, "problem");
+        let size = volume.get("logical_bytes").and_then(Value::as_u64);
+        // The first of the dashes is enough to tell volumes apart; --json has the whole.
+        let uuid = word(volume, "uuid");
+        let short = uuid.split('-').next().unwrap_or_default();
+        vec![
+            word(volume, "name"),
+            size.map(size_text).unwrap_or_default(),
+            word(volume, "holds"),
+            word(volume, "label"),
+            if uuid.len() > 9 { short.to_owned() } else { uuid },
+            if path.is_empty() { problem } else { path },
+        ]
+    };
+    let rows: Vec<Vec<String>> = list(json, "volumes").iter().map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", output::table(&columns, &rows))
+}
+
+/// The server's own tree: what is mounted where, and what fstab asks for in vain.
+fn root(json: &Value) -> String {
+    let Some(root) = json.get("root").filter(|root| !root.is_null()) else {
+        return String::new();
+    };
+    let columns = [("ROOT", Align::Left), ("VOLUME", Align::Left), ("MISSING", Align::Left)];
+    let mounted = list(root, "mounts").iter();
+    let mounted = mounted.map(|mount| vec![word(mount, "path"), word(mount, "volume"), String::new()]);
+    let missing = list(root, "missing").iter();
+    let missing = missing.map(|line| vec![word(line, "path"), word(line, "spec"), word(line, "why")]);
+    format!(
+        "\n{}",
+        output::table(&columns, &mounted.chain(missing).collect::<Vec<_>>())
+    )
+}
+
+fn problems(json: &Value) -> String {
+    let problems = list(json, "problems").iter().filter_map(Value::as_str);
+    let lines: Vec<String> = problems
+        .map(|text| format!("problem: {}\n", output::printable(text)))
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", lines.concat())
 }
 
 fn disks(manifest: &Manifest) -> String {

@@ -1,7 +1,36 @@
-//! A file inside a backup, as `cat` takes it: the path it has in the mount.
+//! A file inside a backup, as `cat`, `cp` and `bench-decode` take it: the path it has in the mount.
 
 use super::Usage;
 use crate::vault::{AddressSpec, Disk, Manifest};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// Checks that a word names something inside a backup, as far as can be said without looking.
+pub(in super::super) fn inside(word: &OsStr) -> Result<&[u8], Usage> {
+    let bytes = word.as_bytes();
+    let mut rest = bytes;
+    while let Some(tail) = rest.strip_prefix(b"/") {
+        rest = tail;
+    }
+    let parts: Vec<&[u8]> = rest.splitn(4, |byte| *byte == b'/').collect();
+    let text = |part| std::str::from_utf8(part).ok();
+    match parts.as_slice() {
+        [kind, name, point, path] if !path.is_empty() => {
+            let parts = text(kind).zip(text(name)).zip(text(point));
+            let ((kind, name), point) = parts.ok_or_else(|| no_file(word))?;
+            super::address(&format!("{kind}/{name}/{point}"))?;
+            Ok(bytes)
+        }
+        _ => Err(no_file(word)),
+    }
+}
+
+fn no_file(word: &OsStr) -> Usage {
+    Usage(format!(
+        "{} is no file of a backup; write for example servers/web-01/latest/root/etc/fstab or disks/db/latest/disk.img",
+        word.display()
+    ))
+}
 
 /// A backup and what is wanted of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,19 +46,12 @@ impl BackupFile {
     pub(in super::super) fn parse(text: &str) -> Result<Self, Usage> {
         let parts: Vec<&str> = text.trim_matches('/').splitn(4, '/').collect();
         let [kind, name, point, path] = parts.as_slice() else {
-            return Err(Usage(format!(
-                "{text:?} is no file of a backup; write for example servers/web-01/latest/disks/vda.img or disks/db/latest/disk.img"
-            )));
+            return Err(no_file(OsStr::new(text)));
         };
         Ok(Self {
             spec: super::address(&format!("{kind}/{name}/{point}"))?,
             path: (*path).to_owned(),
         })
-    }
-
-    /// Says whether the description of the backup is meant.
-    pub(in super::super) fn is_description(&self) -> bool {
-        self.path == "backup.json"
     }
 
     /// The disk whose image the path names; the error lists the paths there are.
@@ -66,11 +88,8 @@ mod tests {
         let file = BackupFile::parse("/servers/web-01/latest/disks/vda.img").unwrap();
         assert_eq!(file.spec, "servers/web-01/latest".parse().unwrap());
         assert_eq!(file.path, "disks/vda.img");
-        assert!(
-            BackupFile::parse("disks/db/2026-11-20T03-00-00Z/backup.json")
-                .unwrap()
-                .is_description()
-        );
+        let bytes = OsStr::from_bytes(b"/servers/web-01/latest/root/\xff");
+        assert_eq!(inside(bytes), Ok(bytes.as_bytes()));
         for bad in [
             "",
             "backup.json",
@@ -79,6 +98,7 @@ mod tests {
             "x/y/latest/z",
         ] {
             assert!(BackupFile::parse(bad).is_err(), "{bad}");
+            assert!(inside(OsStr::new(bad)).is_err(), "{bad}");
         }
     }
 }
