@@ -158,7 +158,7 @@ fn every_layout_shows_what_was_put_in() {
         (8, "-c 512", 512),
         (16, "-c 4K", 4096),
         (64, "-c 32K", 32768),
-        (64, "-c 128K -b 1M", 131_072),
+        (160, "-c 128K -b 1M", 131_072),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let Some(image) = mkfs(dir.path(), mib, words) else {
