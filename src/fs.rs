@@ -5,7 +5,9 @@
 //! request could leave behind half-done: every method may be called from any thread.
 
 pub mod content;
+pub mod exfat;
 pub mod ext;
+pub mod fat;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -311,6 +313,7 @@ pub fn open(holds: Holds, volume: Arc<dyn ReadAt>) -> Option<Result<Arc<dyn File
     }
     match holds {
         Holds::Ext => shared(ext::Ext::open(volume)),
+        Holds::Fat => shared(fat::Fat::open(volume)),
         Holds::Xfs => shared(xfs::Xfs::open(volume)),
         _ => None,
     }

@@ -8,6 +8,7 @@ mod attr;
 mod directory;
 mod errno;
 mod handles;
+mod open_files;
 mod operations;
 
 use std::ffi::OsStr;

@@ -5,7 +5,15 @@
 mod common;
 #[path = "ext/content.rs"]
 mod content;
+#[path = "ext/crafted.rs"]
+mod crafted;
+#[path = "ext/damage.rs"]
+mod damage;
 mod files;
 mod hostile;
 #[path = "ext/images.rs"]
 mod images;
+#[path = "ext/journals.rs"]
+mod journals;
+#[path = "ext/special.rs"]
+mod special;

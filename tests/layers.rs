@@ -63,7 +63,14 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("log", &["src/"]),
     (
         "lru",
-        &["src/chunk", "src/source/qcow2", "src/store/local.rs", "src/tree"],
+        &[
+            "src/chunk",
+            "src/fs",
+            "src/fuse",
+            "src/source/qcow2",
+            "src/store/local.rs",
+            "src/tree",
+        ],
     ),
     ("parking_lot", &["src/"]),
     ("rustix", &["src/"]),

@@ -10,11 +10,21 @@
 )]
 
 mod common;
+#[path = "xfs/cases.rs"]
+mod cases;
+#[path = "xfs/damage.rs"]
+mod damage;
 #[path = "xfs/differential.rs"]
 mod differential;
 mod files;
+#[path = "xfs/features.rs"]
+mod features;
 #[path = "xfs/fill.rs"]
 mod fill;
 mod hostile;
 #[path = "xfs/images.rs"]
 mod images;
+#[path = "xfs/log.rs"]
+mod log;
+#[path = "xfs/version4.rs"]
+mod version4;

@@ -17,26 +17,33 @@ mod hash;
 mod htree;
 mod inline_data;
 mod inode;
+mod journal;
 mod mapping;
 mod names;
+mod orphan;
 mod overlay;
+mod sha256;
 mod superblock;
 mod xattr;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::disk::Disk;
 use self::htree::Answer;
-use self::inode::{EA_INODE_FL, Node, ROOT};
+use self::inode::{EA_INODE_FL, ENCRYPT_FL, Node, ROOT};
 use self::overlay::Overlay;
 use self::superblock::{SUPERBLOCK_AT, SUPERBLOCK_LEN, Superblock};
 use super::{Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, Result, Summary, Xattr};
+use crate::bytes::to_u64;
 use crate::image::ReadAt;
 
 /// An ext2, ext3 or ext4 file system on a volume.
 pub struct Ext {
     disk: Disk,
+    /// Inodes that recovery would cut to their size.
+    orphans: HashSet<u64>,
     notes: Vec<String>,
 }
 
@@ -51,8 +58,21 @@ impl Ext {
         if !superblock::fits(&sb, volume.len()) {
             notes.push("the file system is larger than the volume; what lies behind its end cannot be read".to_owned());
         }
-        let disk = Disk::new(volume, sb, Overlay::default());
-        Ok(Self { disk, notes })
+        let mut disk = Disk::new(volume, sb, Overlay::default());
+        let recovery = journal::recover(&disk)?;
+        notes.extend(recovery.notes);
+        if !recovery.copies.is_empty() {
+            let overlay = Overlay::new(disk.sb.block_size, recovery.copies);
+            let volume = Arc::clone(disk.volume());
+            disk = Disk::new(volume, disk.sb, overlay);
+            match recovered_superblock(&disk) {
+                Ok(sb) => disk.sb = sb,
+                Err(Error::Image(error)) => return Err(error.into()),
+                Err(error) => notes.push(format!("the superblock in the journal is not used: {error}")),
+            }
+        }
+        let orphans = orphan::list(&disk)?;
+        Ok(Self { disk, orphans, notes })
     }
 
     /// An inode that users may see.
@@ -85,6 +105,17 @@ fn read_superblock(volume: &dyn ReadAt) -> Result<Superblock> {
     Superblock::decode(&raw)
 }
 
+/// The superblock as recovery would leave it; its geometry must be the one by which the journal was found.
+fn recovered_superblock(disk: &Disk) -> Result<Superblock> {
+    let mut raw = [0; SUPERBLOCK_LEN];
+    disk.read(SUPERBLOCK_AT, &mut raw)?;
+    let sb = Superblock::decode(&raw)?;
+    if sb.block_size != disk.sb.block_size || sb.inode_size != disk.sb.inode_size {
+        return Err(disk::corrupt("its geometry", SUPERBLOCK_AT));
+    }
+    Ok(sb)
+}
+
 impl FileSystem for Ext {
     fn root(&self) -> Inode {
         Inode(ROOT)
@@ -104,13 +135,21 @@ impl FileSystem for Ext {
 
     fn read_dir(&self, directory: Inode, cookie: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let node = self.node_of_type(directory, FileType::Directory)?;
-        directory::read(&self.disk, &node, cookie, &mut |entry, next| {
-            directory::show(&self.disk, &node, entry, next, visit)
-        })
+        directory::list(&self.disk, &node, cookie, visit)
     }
 
     fn attr(&self, inode: Inode) -> Result<Attr> {
-        Ok(self.node(inode)?.attr(&self.disk))
+        let node = self.node(inode)?;
+        let mut attr = node.attr(&self.disk);
+        if self.orphans.contains(&inode.0)
+            && let Some(blocks) = orphan::sectors_when_cut(&self.disk, &node)
+        {
+            attr.blocks = blocks;
+        }
+        if node.has(ENCRYPT_FL) && node.file_type == FileType::Symlink {
+            attr.size = to_u64(content::link_target(&self.disk, &node)?.len());
+        }
+        Ok(attr)
     }
 
     fn read_link(&self, inode: Inode) -> Result<Vec<u8>> {

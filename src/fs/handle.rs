@@ -11,7 +11,7 @@ use crate::bytes::{to_u64, to_usize};
 use crate::image::ReadAt;
 use crate::image::disk::Slice;
 use crate::image::handle::{LARGE_READ, ReadAhead};
-use crate::image::stream::Stream;
+use crate::image::stream::Streams;
 
 /// Bytes of the volume that one thread makes ready at a time.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -21,7 +21,7 @@ pub struct FileHandle {
     content: Content,
     volume: Arc<dyn ReadAt>,
     read_ahead: Arc<ReadAhead>,
-    stream: Mutex<Stream>,
+    streams: Mutex<Streams>,
 }
 
 impl FileHandle {
@@ -32,7 +32,7 @@ impl FileHandle {
             content,
             volume,
             read_ahead,
-            stream: Mutex::new(Stream::default()),
+            streams: Mutex::new(Streams::default()),
         }
     }
 
@@ -61,7 +61,7 @@ impl FileHandle {
     /// Has the bytes that a stream will want next made ready by other threads.
     fn note(&self, offset: u64, len: usize) {
         let due = self
-            .stream
+            .streams
             .lock()
             .note(offset, to_u64(len), self.read_ahead.max_window());
         // Large requests come from a kernel that reads far ahead itself, as in `image::handle`.

@@ -10,8 +10,6 @@ use crate::tree::{Attributes, Ino, Lasting};
 
 /// Immutable: the kernel may keep it until memory is short. The notifier takes back what a deletion ends.
 const FOREVER: Duration = Duration::from_secs(4_294_967_295);
-/// What programs should read at once.
-const BLOCK_BYTES: u32 = MAX_REQUEST_BYTES;
 /// For what new backups change, should a notice get lost.
 const SHORTLY: Duration = Duration::from_secs(1);
 
@@ -49,7 +47,7 @@ pub(super) fn attr_of(attributes: &Attributes) -> FileAttr {
         uid: attributes.owner.uid,
         gid: attributes.owner.gid,
         rdev: device_number(attributes.device),
-        blksize: BLOCK_BYTES,
+        blksize: attributes.block_bytes,
         flags: 0,
     }
 }
@@ -75,7 +73,7 @@ pub(super) fn bare_attr(ino: Ino) -> FileAttr {
         uid: 0,
         gid: 0,
         rdev: 0,
-        blksize: BLOCK_BYTES,
+        blksize: MAX_REQUEST_BYTES,
         flags: 0,
     }
 }

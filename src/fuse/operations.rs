@@ -20,6 +20,7 @@ use super::attr::{attr_of, bare_attr, ttl};
 use super::directory;
 use super::errno::{self, Complaints};
 use super::handles::Handles;
+use super::open_files::OpenFiles;
 use super::{MAX_REQUEST_BYTES, Permissions};
 use crate::bytes::to_usize;
 use crate::fs::FileType;
@@ -29,7 +30,7 @@ use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, 
 /// The file system of one mount.
 pub(super) struct Operations {
     tree: Arc<Tree>,
-    files: Handles<OpenFile>,
+    files: OpenFiles,
     directories: Handles<Directory>,
     complaints: Complaints,
     permissions: Permissions,
@@ -46,7 +47,7 @@ impl Operations {
     pub(super) fn new(tree: Arc<Tree>, permissions: Permissions) -> Self {
         Self {
             tree,
-            files: Handles::new(),
+            files: OpenFiles::new(),
             directories: Handles::new(),
             complaints: Complaints::new(),
             permissions,
@@ -77,14 +78,20 @@ impl Operations {
         self.answer(|| node.path(), || self.tree.enter(node))
     }
 
-    fn read_file(&self, file: &OpenFile, offset: u64, len: usize) -> Result<Slice, Errno> {
+    fn file(&self, ino: INodeNo) -> Result<Arc<OpenFile>, Errno> {
+        self.at_inode(ino, |ino| self.files.get(&self.tree, ino))
+    }
+
+    fn read_file(&self, ino: INodeNo, offset: u64, len: usize) -> Result<Slice, Errno> {
+        let file = self.file(ino)?;
         self.answer(
             || format!("{} at byte {offset}, {len} bytes", file.path),
             || file.read(offset, len),
         )
     }
 
-    fn seek(&self, file: &OpenFile, offset: u64, whence: i32) -> Result<u64, Errno> {
+    fn seek(&self, ino: INodeNo, offset: u64, whence: i32) -> Result<u64, Errno> {
+        let file = self.file(ino)?;
         if offset >= file.size_bytes() {
             return Err(Errno::ENXIO);
         }
@@ -181,57 +188,35 @@ impl Filesystem for Operations {
         }
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             reply.error(Errno::EROFS);
             return;
         }
-        match self.at_inode(ino, |ino| self.tree.open_file(ino)) {
-            Ok(file) => reply.opened(
-                self.files.add(file),
-                FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-            ),
-            Err(errno) => reply.error(errno),
-        }
+        // Every open succeeds from now on, without a request, and what the kernel has cached stays.
+        reply.error(Errno::ENOSYS);
     }
 
     fn read(
         &self,
         _: &Request,
-        _: INodeNo,
-        handle: FileHandle,
+        ino: INodeNo,
+        _: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let Some(file) = self.files.get(handle) else {
-            reply.error(Errno::EBADF);
-            return;
-        };
-        match self.read_file(&file, offset, to_usize(u64::from(size))) {
+        match self.read_file(ino, offset, to_usize(u64::from(size))) {
             Ok(slice) => reply.data(&slice),
             Err(errno) => reply.error(errno),
         }
     }
 
-    fn release(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        handle: FileHandle,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        _: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.files.remove(handle);
-        reply.ok();
-    }
-
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+        // The kernel asks once, and never again.
+        reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -242,14 +227,10 @@ impl Filesystem for Operations {
         reply.ok();
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let Some(file) = self.files.get(handle) else {
-            reply.error(Errno::EBADF);
-            return;
-        };
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let found = u64::try_from(offset)
             .map_err(|_| Errno::EINVAL)
-            .and_then(|offset| self.seek(&file, offset, whence))
+            .and_then(|offset| self.seek(ino, offset, whence))
             .and_then(|found| i64::try_from(found).map_err(|_| Errno::EOVERFLOW));
         match found {
             Ok(found) => reply.offset(found),

@@ -1,7 +1,7 @@
 //! An open image: its reads, watched for streams that are then read ahead.
 
 use super::disk::{DiskImage, Slice};
-use super::stream::Stream;
+use super::stream::Streams;
 use super::{ReadAt, Result};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
@@ -47,7 +47,7 @@ impl ReadAhead {
 pub struct Handle {
     image: Arc<DiskImage>,
     read_ahead: Arc<ReadAhead>,
-    stream: Mutex<Stream>,
+    streams: Mutex<Streams>,
 }
 
 impl Handle {
@@ -57,7 +57,7 @@ impl Handle {
         Self {
             image,
             read_ahead,
-            stream: Mutex::new(Stream::default()),
+            streams: Mutex::new(Streams::default()),
         }
     }
 
@@ -77,7 +77,7 @@ impl Handle {
         if len == 0 {
             return Ok(Slice::Owned(Scratch::take(0)));
         }
-        let due = self.stream.lock().note(offset, to_u64(len), self.read_ahead.max_window);
+        let due = self.streams.lock().note(offset, to_u64(len), self.read_ahead.max_window);
         // Large requests come from a kernel that reads far ahead itself, several at a time; theirs are decoded in place.
         if let Some(range) = due.filter(|_| len < LARGE_READ) {
             let size = u64::from(self.image.layout().chunk_size);

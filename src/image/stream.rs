@@ -8,9 +8,35 @@ const FIRST_WINDOW: u64 = 512 << 10;
 /// the daemon's threads out of order.
 const SLACK: u64 = 2 << 20;
 
-/// The reads of one open file so far.
+/// Streams of one file that are told apart: several readers share a file, and the kernel does not say which of them asks.
+const STREAMS: usize = 8;
+
+/// The reads of one file so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stream {
+pub struct Streams {
+    slots: [Stream; STREAMS],
+    /// The slot that is given up next if no other is free.
+    oldest: usize,
+}
+
+impl Streams {
+    /// Takes note of a read; returns the bytes that should be read ahead now, at most `max_window` past the read.
+    pub fn note(&mut self, offset: u64, len: u64, max_window: u64) -> Option<Range<u64>> {
+        let follows = self.slots.iter().position(|stream| stream.is_followed_by(offset));
+        // A read that follows no stream may begin one; it takes the place of another such read before that of a stream.
+        let slot = follows.unwrap_or_else(|| {
+            self.oldest = (self.oldest + 1) % STREAMS;
+            let from_oldest = (0..STREAMS).map(|step| (self.oldest + step) % STREAMS);
+            let mut idle = from_oldest.filter(|slot| self.slots.get(*slot).is_some_and(|stream| stream.window == 0));
+            idle.next().unwrap_or(self.oldest)
+        });
+        self.slots.get_mut(slot)?.note(offset, len, max_window)
+    }
+}
+
+/// Reads that follow each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Stream {
     /// One past the furthest byte read.
     end: u64,
     /// Bytes to stay ahead of `end`; 0 while the reads are not a stream.
@@ -20,11 +46,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes note of a read; returns the bytes that should be read ahead now, at most `max_window` past the read.
-    pub fn note(&mut self, offset: u64, len: u64, max_window: u64) -> Option<Range<u64>> {
+    fn is_followed_by(&self, offset: u64) -> bool {
+        offset <= self.end.max(self.ahead) && offset.saturating_add(SLACK) >= self.end && self.end > 0
+    }
+
+    fn note(&mut self, offset: u64, len: u64, max_window: u64) -> Option<Range<u64>> {
         let end = offset.saturating_add(len);
-        let follows = offset <= self.end.max(self.ahead) && offset.saturating_add(SLACK) >= self.end && self.end > 0;
-        if !follows {
+        if !self.is_followed_by(offset) {
             *self = Self {
                 end,
                 window: 0,
@@ -87,5 +115,21 @@ mod tests {
             stream.note(step * STEP, STEP, MAX);
         }
         assert!(stream.window > FIRST_WINDOW);
+    }
+
+    #[test]
+    fn two_streams_and_random_reads_in_one_file_do_not_hide_each_other() {
+        let mut streams = Streams::default();
+        let mut asked = [0_u64; 2];
+        for step in 0..100 {
+            for (stream, base) in [0, 1 << 40].into_iter().enumerate() {
+                let ahead = streams.note(base + step * STEP, STEP, MAX);
+                asked[stream] += ahead.map_or(0, |range| range.end - range.start);
+            }
+            for random in 0..5 {
+                assert_eq!(streams.note((step * 5 + random + 7) << 30, 4096, MAX), None);
+            }
+        }
+        assert!(asked.iter().all(|bytes| *bytes > 50 * STEP), "{asked:?}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Attributes {
     pub owner: Owner,
     /// Which device a device file stands for.
     pub device: DeviceNumber,
+    /// What programs should read at once, in bytes.
+    pub block_bytes: u32,
 }
 
 /// Owner and group shown for every file.
@@ -68,6 +70,8 @@ const FILE_MODE: u16 = 0o444;
 const DIRECTORY_MODE: u16 = 0o555;
 const LINK_MODE: u16 = 0o777;
 const BLOCK_BYTES: u64 = 512;
+/// Images are read from end to end.
+const IMAGE_BLOCK_BYTES: u32 = 1 << 20;
 
 const ADDRESS: &str = "user.vaultfs.address";
 const CONSISTENCY: &str = "user.vaultfs.consistency";
@@ -186,6 +190,7 @@ impl Tree {
                 links: 1,
                 owner: self.settings.owner,
                 device: DeviceNumber::default(),
+                block_bytes: IMAGE_BLOCK_BYTES,
             }
         };
         Ok(match node {

@@ -68,8 +68,12 @@ impl Tree {
         visit: &mut dyn FnMut(&[u8], Node, u64) -> bool,
     ) -> Result<(), Error> {
         let opened = self.opened(&directory.place)?;
+        let mut directories = Vec::new();
         let mut failed = None;
         let listed = opened.file_system.read_dir(directory.inode, cookie, &mut |entry| {
+            if entry.file_type == Some(FileType::Directory) && directories.len() < DIRECTORIES_AHEAD {
+                directories.push(entry.inode);
+            }
             let child = match self.crossed(&directory.place, entry.inode) {
                 Ok(Some(crossed)) => crossed,
                 Ok(None) => Inside {
@@ -84,9 +88,22 @@ impl Tree {
             };
             visit(&escape::shown(entry.name), Node::Inside(child), entry.next)
         });
+        self.read_ahead(&opened, directories);
         match failed {
             Some(error) => Err(error),
             None => Ok(listed?),
+        }
+    }
+
+    /// Has directories made ready by other threads: who lists one often goes on with those in it, and each lies somewhere else.
+    fn read_ahead(&self, opened: &Arc<Opened>, directories: Vec<Inode>) {
+        for directory in directories {
+            let opened = Arc::clone(opened);
+            // A failure is met again, and reported, by whoever lists it.
+            let job = move || drop(opened.file_system.read_dir(directory, 0, &mut |_| false));
+            if !self.content.read_ahead.offer(job) {
+                break;
+            }
         }
     }
 
@@ -116,6 +133,7 @@ impl Tree {
             links: attr.links.max(1),
             owner,
             device: attr.device,
+            block_bytes: BLOCK_BYTES,
         })
     }
 
@@ -149,6 +167,12 @@ impl Tree {
         Ok(FileHandle::new(content, Arc::clone(&opened.data), read_ahead))
     }
 }
+
+/// As most file systems tell it: programs take a buffer of at least this for each file, and most files are small.
+const BLOCK_BYTES: u32 = 4096;
+
+/// Directories of one answer that are made ready.
+const DIRECTORIES_AHEAD: usize = 64;
 
 /// The type for a listing; where the directory does not tell it and the inode cannot be read, a guess that nothing rests on.
 fn listed_type(opened: &Opened, entry: fs::DirEntry<'_>) -> FileType {

@@ -13,7 +13,7 @@ use crate::image::{Error, ReadAt};
 /// Arrays of arrays are looked into this deep.
 const ARRAY_DEPTH: usize = 4;
 /// Most volumes of one backup.
-const VOLUMES_MAX: usize = 16 << 10;
+const VOLUMES_MAX: usize = 8 << 10;
 
 /// What was found so far.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub(super) struct Device {
     pub(super) image: Arc<dyn ReadAt>,
     /// Its other names.
     pub(super) aliases: Vec<String>,
+    /// Images that it is made of.
+    pub(super) parts: u64,
 }
 
 impl Scan {
@@ -45,6 +47,7 @@ impl Scan {
                 name: disk.name.clone(),
                 image: Arc::clone(&disk.image),
                 aliases: Vec::new(),
+                parts: 1,
             });
         }
         for _ in 0..ARRAY_DEPTH {
@@ -81,27 +84,16 @@ impl Scan {
                 for problem in table.into_iter().flat_map(|table| table.problems) {
                     self.problem(format!("{}: {problem}", device.name));
                 }
+                let size = device.image.len();
+                let whole = volume(device.name, size, device.aliases, Ok(device.image));
                 let problem = (!readable).then(|| "its first bytes cannot be read".to_owned());
-                let volume = Volume {
+                let whole = Volume {
+                    signature,
                     problem,
-                    aliases: device.aliases.clone(),
-                    ..self.whole(&device, signature)
+                    ..whole
                 };
-                self.add(volume);
+                self.add(whole, device.parts);
             }
-        }
-    }
-
-    fn whole(&mut self, device: &Device, signature: Signature) -> Volume {
-        Volume {
-            name: device.name.clone(),
-            data: Some(Arc::clone(&device.image)),
-            size: device.image.len(),
-            signature,
-            part_uuid: None,
-            part_label: None,
-            aliases: Vec::new(),
-            problem: None,
         }
     }
 
@@ -147,11 +139,11 @@ impl Scan {
             Ok(data) if inside > 0 => volume.data = Some(Arc::new(data)),
             _ => volume.problem = Some(format!("it lies past the end of {}", device.name)),
         }
-        self.add_probed(volume);
+        self.add_probed(volume, device.parts);
     }
 
     /// Adds a volume after a look at its signature.
-    pub(super) fn add_probed(&mut self, mut volume: Volume) {
+    fn add_probed(&mut self, mut volume: Volume, parts: u64) {
         if let Some(data) = &volume.data {
             match probe(&**data) {
                 Ok(signature) => volume.signature = signature,
@@ -162,19 +154,19 @@ impl Scan {
                 )),
             }
         }
-        self.add(volume);
+        self.add(volume, parts);
     }
 
     /// Adds a volume under its name, or a name like it if that is taken; remembers it if it is a part of something larger.
-    fn add(&mut self, mut volume: Volume) {
+    fn add(&mut self, mut volume: Volume, parts: u64) {
         if self.found.volumes.len() >= VOLUMES_MAX {
             return;
         }
         volume.name = self.free_name(&volume.name);
         if let Some(data) = &volume.data {
             match volume.signature.holds {
-                Holds::RaidMember => self.members.extend(md::Member::open(&volume.name, data)),
-                Holds::LvmMember => self.physical.extend(lvm::Physical::open(&volume.name, data)),
+                Holds::RaidMember => self.members.extend(md::Member::open(&volume.name, data, parts)),
+                Holds::LvmMember => self.physical.extend(lvm::Physical::open(&volume.name, data, parts)),
                 _ => {}
             }
         }
@@ -205,17 +197,12 @@ impl Scan {
                     name: array.name,
                     image,
                     aliases: array.aliases,
+                    parts: array.parts,
                 }),
-                Err(problem) => self.add(Volume {
-                    name: array.name,
-                    data: None,
-                    size: array.size,
-                    signature: Signature::of(Holds::Unknown),
-                    part_uuid: None,
-                    part_label: None,
-                    aliases: array.aliases,
-                    problem: Some(problem),
-                }),
+                Err(problem) => {
+                    let volume = volume(array.name, array.size, array.aliases, Err(problem));
+                    self.add(volume, array.parts);
+                }
             }
         }
     }
@@ -227,16 +214,9 @@ impl Scan {
             self.problem(problem);
         }
         for logical in groups.volumes {
-            self.add_probed(Volume {
-                name: logical.name,
-                size: logical.size,
-                signature: Signature::of(Holds::Unknown),
-                part_uuid: None,
-                part_label: None,
-                aliases: logical.aliases,
-                problem: logical.data.as_ref().err().cloned(),
-                data: logical.data.ok(),
-            });
+            let volume = volume(logical.name, logical.size, logical.aliases, logical.data);
+            // Nothing is put together from logical volumes.
+            self.add_probed(volume, 1);
         }
     }
 
@@ -244,6 +224,24 @@ impl Scan {
         if self.found.problems.len() < VOLUMES_MAX {
             self.found.problems.push(problem);
         }
+    }
+}
+
+/// A volume that is no partition.
+fn volume(name: String, size: u64, aliases: Vec<String>, data: Result<Arc<dyn ReadAt>, String>) -> Volume {
+    let (data, problem) = match data {
+        Ok(data) => (Some(data), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    Volume {
+        name,
+        data,
+        size,
+        signature: Signature::of(Holds::Unknown),
+        part_uuid: None,
+        part_label: None,
+        aliases,
+        problem,
     }
 }
 

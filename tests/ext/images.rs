@@ -26,15 +26,22 @@ pub struct Image {
 }
 
 impl Image {
-    /// Makes an empty file system with the words of `options` given to mke2fs.
+    /// Makes an empty file system with the words of `options` given to mke2fs, and those after a bar to tune2fs.
     pub fn new(size: u64, options: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = fast_dir();
         let path = dir.path().join("image");
         File::create(&path).unwrap().set_len(size).unwrap();
         let mut words = vec!["mke2fs", "-q", "-F"];
-        words.extend(options.split_whitespace());
+        let (make, tune) = options.split_once('|').unwrap_or((options, ""));
+        words.extend(make.split_whitespace());
         words.push(path.to_str().unwrap());
         run(&words);
+        if !tune.is_empty() {
+            let mut words = vec!["tune2fs"];
+            words.extend(tune.split_whitespace());
+            words.push(path.to_str().unwrap());
+            run(&words);
+        }
         Self { dir, path }
     }
 
@@ -43,9 +50,31 @@ impl Image {
         let image = Self::new(size, options);
         let mount = LoopMount::new(&image.path, "noatime");
         content::fill(mount.path());
-        drop(mount);
+        unmount(mount);
         image
     }
+}
+
+/// A directory for images: in memory where that can be, since every unmount waits for the disk.
+pub fn fast_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// Unmounts for certain: children of other tests may hold what they inherited for a moment.
+pub fn unmount(mount: LoopMount) {
+    let path = mount.path().to_path_buf();
+    for _ in 0..500 {
+        let done = std::process::Command::new("umount").arg(&path).output().unwrap();
+        if done.status.success() {
+            std::mem::forget(mount);
+            std::fs::remove_dir(path).unwrap();
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{} cannot be unmounted", path.display());
 }
 
 /// Opens an image with the reader.
@@ -66,20 +95,20 @@ pub fn compare(path: &Path, name: &str) {
 
 /// Feature sets: size in MiB, and words for mke2fs.
 const KINDS: &[(u64, &str)] = &[
-    (48, "-t ext2"),
+    (48, "-t ext2 -b 4096"),
     (48, "-t ext2 -b 1024 -O ^dir_index"),
-    (48, "-t ext2 -r 0 -O none"),
+    (48, "-t ext2 -r 0 -O none -b 4096"),
     (64, "-t ext3"),
     (64, "-t ext3 -b 1024 -I 128"),
     (64, "-t ext3 -b 2048 -O ^sparse_super,^resize_inode"),
-    (64, "-t ext4"),
+    (64, "-t ext4 -b 4096"),
     (64, "-t ext4 -b 1024"),
     (64, "-t ext4 -b 2048 -I 512"),
     (64, "-t ext4 -b 4096 -I 1024"),
-    (64, "-t ext4 -I 128"),
+    (64, "-t ext4 -I 128 -b 4096"),
     (64, "-t ext4 -O ^metadata_csum,uninit_bg"),
-    (64, "-t ext4 -O ^metadata_csum,uninit_bg,64bit"),
-    (64, "-t ext4 -O ^metadata_csum,^uninit_bg,^64bit"),
+    (64, "-t ext4 -O ^metadata_csum,uninit_bg,64bit -b 4096"),
+    (64, "-t ext4 -O ^metadata_csum,^uninit_bg,^64bit -b 4096"),
     (64, "-t ext4 -O ^64bit"),
     (
         64,
@@ -90,27 +119,34 @@ const KINDS: &[(u64, &str)] = &[
         64,
         "-t ext4 -b 1024 -g 1024 -O meta_bg,^resize_inode,^64bit,^metadata_csum",
     ),
-    (64, "-t ext4 -O bigalloc -C 16384"),
+    (64, "-t ext4 -O bigalloc -C 16384 -b 4096"),
     (64, "-t ext4 -b 1024 -O bigalloc -C 8192"),
     (64, "-t ext4 -O inline_data"),
     (64, "-t ext4 -b 1024 -I 512 -O inline_data,^metadata_csum"),
     (64, "-t ext4 -O large_dir -b 1024"),
-    (64, "-t ext4 -O ea_inode"),
+    (64, "-t ext4 -O ea_inode -b 4096"),
     (64, "-t ext4 -O ea_inode,inline_data -b 1024"),
-    (64, "-t ext4 -O ^flex_bg"),
+    (64, "-t ext4 -O ^flex_bg -b 4096"),
     (64, "-t ext4 -O ^extents,^64bit"),
-    (64, "-t ext4 -O ^dir_index"),
-    (64, "-t ext4 -O ^huge_file,^dir_nlink,^extra_isize"),
+    (64, "-t ext4 -O ^dir_index -b 4096"),
+    (64, "-t ext4 -O ^huge_file,^dir_nlink,^extra_isize -b 4096"),
     (64, "-t ext4 -O mmp"),
     (64, "-t ext4 -O sparse_super2,^resize_inode -b 1024 -g 4096"),
-    (64, "-t ext4 -O encrypt"),
-    (64, "-t ext4 -O verity,stable_inodes"),
+    (64, "-t ext4 -O encrypt -b 4096"),
+    (64, "-t ext4 -O verity,stable_inodes -b 4096"),
     (64, "-t ext4 -O orphan_file"),
-    (64, "-t ext4 -O fast_commit"),
-    (64, "-t ext4 -O ^has_journal"),
+    (64, "-t ext4 -O fast_commit -b 4096"),
+    (64, "-t ext4 -O ^has_journal -b 4096"),
     (64, "-t ext4 -O ^filetype"),
-    (64, "-t ext4 -E packed_meta_blocks=1"),
+    (64, "-t ext4 -E packed_meta_blocks=1 -b 4096"),
     (64, "-t ext4 -b 1024 -E hash_seed=00000000-0000-0000-0000-000000000000"),
+    (64, "-t ext4 -b 1024 -O inline_data,extents,metadata_csum"),
+    (
+        64,
+        "-t ext4 -b 4096 -O bigalloc,inline_data,ea_inode,large_dir,metadata_csum_seed,orphan_file -C 65536",
+    ),
+    (64, "-t ext4 -b 4096 | -E hash_alg=tea"),
+    (64, "-t ext4 -b 1024 | -E hash_alg=legacy"),
 ];
 
 #[test]

@@ -60,6 +60,11 @@ impl Patched {
         undo
     }
 
+    /// Changes bytes by hand: checksums that shall be right again, for example.
+    pub fn change(&self, change: impl FnOnce(&mut [u8])) {
+        change(&mut self.bytes.write());
+    }
+
     pub fn undo(&self, undo: Vec<(usize, u8)>) {
         let mut bytes = self.bytes.write();
         for (at, byte) in undo.into_iter().rev() {

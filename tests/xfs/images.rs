@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use vaultfs::fs::FileSystem;
 use vaultfs::fs::xfs::Xfs;
@@ -17,8 +18,7 @@ pub struct Image {
 impl Image {
     /// Makes a file system of `mib` MiB with options of mkfs.xfs.
     pub fn new(mib: u64, options: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let image = Self { dir };
+        let image = Self { dir: scratch() };
         let file = std::fs::File::create(image.path()).unwrap();
         file.set_len(mib << 20).unwrap();
         let path = image.path();
@@ -30,19 +30,43 @@ impl Image {
         image
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.dir.path().join("xfs.img")
+    /// A copy of the image as it is now.
+    pub fn copy(&self) -> Self {
+        let copy = Self { dir: scratch() };
+        let (from, to) = (self.path(), copy.path());
+        files::run(&["cp", "--sparse=always", from.to_str().unwrap(), to.to_str().unwrap()]);
+        copy
     }
 
-    /// Another file beside the image.
-    pub fn beside(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("xfs.img")
     }
 
     /// Lets the kernel write to it.
     pub fn fill(&self, fill: impl FnOnce(&Path)) {
         let mount = LoopMount::new(&self.path(), "rw,nouuid");
         fill(mount.path());
+        drop(mount);
+        self.wait_until_unmounted();
+    }
+
+    /// A process that another test starts can keep the mount busy for a moment; then it ends after its unmount was asked for.
+    fn wait_until_unmounted(&self) {
+        let image = self.path();
+        let is_attached = || {
+            let devices = std::fs::read_dir("/sys/block").unwrap();
+            let mut backing = devices.map(|device| device.unwrap().path().join("loop/backing_file"));
+            backing.any(|file| std::fs::read_to_string(file).is_ok_and(|file| Path::new(file.trim_end()) == image))
+        };
+        let began = Instant::now();
+        while is_attached() {
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "{} stays mounted",
+                image.display()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Runs xfs_db, with leave to write.
@@ -55,6 +79,11 @@ impl Image {
         words.push(path.to_str().unwrap());
         files::run(&words)
     }
+}
+
+/// A directory in memory where there is one: what is tested here is not the host's disk, which takes five times as long.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 /// The reader on an image file, and the volume below it.
@@ -74,4 +103,11 @@ pub fn ours(path: &Path) -> Tree {
 pub fn kernels(path: &Path) -> Tree {
     let mount = LoopMount::new(path, "ro,norecovery,nouuid,noatime");
     files::tree_of_directory(mount.path())
+}
+
+/// Writes the checksum at `crc_at` that fits the rest of a structure.
+pub fn seal(structure: &mut [u8], crc_at: usize) {
+    structure[crc_at..crc_at + 4].fill(0);
+    let crc = !vaultfs::checksum::crc32c(!0, structure);
+    structure[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
 }

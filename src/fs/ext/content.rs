@@ -7,8 +7,8 @@ use super::disk::Disk;
 use super::inode::{ENCRYPT_FL, EXTENTS_FL, Node};
 use super::mapping::{self, Run};
 use super::overlay::Copy;
-use super::{features, inline_data};
-use crate::bytes::{to_u64, to_usize};
+use super::{features, inline_data, names};
+use crate::bytes::{le_u16, to_u64, to_usize};
 use crate::fs::{Error, Extent, MAX_EXTENTS, Place, Result};
 
 /// Most blocks in one answer that are given as bytes, because the journal's copy of them is not exactly what they are.
@@ -134,14 +134,11 @@ fn inline(node: &Node) -> Result<Vec<Extent>> {
     Ok(found)
 }
 
-/// The target of a symbolic link.
+/// The target of a symbolic link; of an encrypted one the text that the kernel shows without the key.
 ///
 /// # Errors
-/// `Corrupt` if it is empty, too long, or has a NUL in it; `Encrypted`.
+/// `Corrupt` if it is empty, too long, or has a NUL in it.
 pub(super) fn link_target(disk: &Disk, node: &Node) -> Result<Vec<u8>> {
-    if node.has(ENCRYPT_FL) {
-        return Err(encrypted(node));
-    }
     let bad = || node.corrupt("the target of the symbolic link");
     if node.size == 0 || node.size > PATH_MAX {
         return Err(bad());
@@ -159,6 +156,12 @@ pub(super) fn link_target(disk: &Disk, node: &Node) -> Result<Vec<u8>> {
         return Err(bad());
     }
     target.truncate(to_usize(node.size));
+    if node.has(ENCRYPT_FL) {
+        // The length comes first, in two bytes.
+        let end = le_u16(&target, 0).map_or(0, usize::from).saturating_add(2);
+        let text = target.get(2..end).filter(|text| !text.is_empty()).ok_or_else(bad)?;
+        return Ok(names::without_key((0, 0), text));
+    }
     if target.contains(&0) { Err(bad()) } else { Ok(target) }
 }
 

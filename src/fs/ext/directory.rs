@@ -6,7 +6,8 @@ use super::dirent::{Broken, Entries, Entry, record_len};
 use super::disk::{Disk, corrupt};
 use super::features::Incompat;
 use super::inode::{INDEX_FL, Node};
-use super::{fold, inline_data, mapping, names};
+use super::names::Names;
+use super::{fold, inline_data, mapping};
 use crate::bytes::{le_u16, le_u32, to_u64, to_usize};
 use crate::checksum::crc32c;
 use crate::fs::{DirEntry, Error, Inode, Result};
@@ -36,10 +37,14 @@ pub(super) fn read(
     let block_size = disk.sb.block_size;
     let size = to_u64(disk.block_size());
     let mut damage = None;
+    let mut hurt = |error: Error| {
+        disk.remember(node.number, &error);
+        damage.get_or_insert(error);
+    };
     let mut left = MOST_BYTES;
     let mut seen = |index: u64, bytes: &[u8]| -> Result<ControlFlow<()>> {
         if let Err(error) = check_block(disk, node, index, bytes) {
-            damage.get_or_insert(error);
+            hurt(error);
             return Ok(ControlFlow::Continue(()));
         }
         let base = index.saturating_mul(size);
@@ -53,7 +58,7 @@ pub(super) fn read(
                 }
                 Err(Broken { at }) => {
                     let what = format!("directory inode {} (an entry)", node.number);
-                    damage.get_or_insert(corrupt(what, base.saturating_add(to_u64(at))));
+                    hurt(corrupt(what, base.saturating_add(to_u64(at))));
                 }
             }
         }
@@ -94,7 +99,9 @@ pub(super) fn read(
             }
         }
     }
-    damage.map_or(Ok(()), Err)
+    // Whoever lists in parts may have seen no damage in this part.
+    let before = || if cookie > 0 { disk.remembered(node.number) } else { None };
+    damage.or_else(before).map_or(Ok(()), Err)
 }
 
 /// Finds a name by reading the directory: exact, then with the directory's folding of case.
@@ -105,8 +112,9 @@ pub(super) fn find(disk: &Disk, node: &Node, name: &[u8]) -> Result<Option<Inode
     let folds = fold::applies(disk, node);
     let mut exact = None;
     let mut folded = None;
+    let names = Names::of(disk, node)?;
     let read = read(disk, node, 0, &mut |entry, _| {
-        if names::is(node, entry.name, name) {
+        if *names.shown(entry.name) == *name {
             exact = Some(entry.inode);
             return ControlFlow::Break(());
         }
@@ -122,27 +130,26 @@ pub(super) fn find(disk: &Disk, node: &Node, name: &[u8]) -> Result<Option<Inode
     }
 }
 
-/// Gives an entry to a visitor as users see it.
-pub(super) fn show(
-    disk: &Disk,
-    node: &Node,
-    entry: &Entry<'_>,
-    next: u64,
-    visit: &mut dyn FnMut(DirEntry<'_>) -> bool,
-) -> ControlFlow<()> {
-    let name = names::shown(node, entry.name);
+/// Gives the entries after `cookie` as users see them.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn list(disk: &Disk, node: &Node, cookie: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    let names = Names::of(disk, node)?;
     let has_type = disk.sb.features.incompat(Incompat::FileType);
-    let more = visit(DirEntry {
-        name: &name,
-        inode: Inode(u64::from(entry.inode)),
-        file_type: if has_type { entry.file_type() } else { None },
-        next,
-    });
-    if more {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
-    }
+    read(disk, node, cookie, &mut |entry, next| {
+        let more = visit(DirEntry {
+            name: &names.shown(entry.name),
+            inode: Inode(u64::from(entry.inode)),
+            file_type: if has_type { entry.file_type() } else { None },
+            next,
+        });
+        if more {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })
 }
 
 /// Checks the sum of a directory block: at its end for entries, behind the room for entries in blocks of the tree.

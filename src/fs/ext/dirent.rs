@@ -70,7 +70,7 @@ impl<'a> Entries<'a> {
         let len = record_len(le_u16(rest, 4)?, self.block.len());
         let name_len = usize::from(*rest.get(6)?);
         let end = self.at.checked_add(len)?;
-        if len % 4 != 0 || end > self.block.len() || HEAD.checked_add(name_len)? > len {
+        if !len.is_multiple_of(4) || end > self.block.len() || HEAD.checked_add(name_len)? > len {
             return None;
         }
         Some(Entry {

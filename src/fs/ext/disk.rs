@@ -1,6 +1,9 @@
 //! The bytes of an ext volume as the kernel would see them after recovery: the volume, and the journal's newer blocks over it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::group::Groups;
 use super::overlay::Overlay;
@@ -18,7 +21,12 @@ pub(super) struct Disk {
     pub(super) sb: Superblock,
     /// Group descriptors met so far.
     pub(super) groups: Groups,
+    /// What is wrong with directories met so far, and where: a listing in parts tells it at its end.
+    damaged: Mutex<HashMap<u64, (String, u64)>>,
 }
+
+/// Most directories whose damage is remembered.
+const MOST_DAMAGED: usize = 1000;
 
 impl Disk {
     /// A volume whose journal is not looked at.
@@ -28,7 +36,24 @@ impl Disk {
             overlay,
             sb,
             groups: Groups::default(),
+            damaged: Mutex::default(),
         }
+    }
+
+    /// Remembers what is wrong with a directory.
+    pub(super) fn remember(&self, directory: u64, error: &Error) {
+        let mut damaged = self.damaged.lock();
+        if let Error::Corrupt { what, at } = error
+            && damaged.len() < MOST_DAMAGED
+        {
+            damaged.entry(directory).or_insert_with(|| (what.clone(), *at));
+        }
+    }
+
+    /// What was found wrong with a directory before.
+    pub(super) fn remembered(&self, directory: u64) -> Option<Error> {
+        let (what, at) = self.damaged.lock().get(&directory)?.clone();
+        Some(Error::Corrupt { what, at })
     }
 
     /// The volume itself.

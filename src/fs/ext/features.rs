@@ -47,7 +47,6 @@ pub(super) enum Incompat {
     EaInode,
     CsumSeed,
     LargeDir,
-    InlineData,
     CaseFold,
 }
 
@@ -62,7 +61,6 @@ impl Incompat {
             Self::EaInode => 0x400,
             Self::CsumSeed => 0x2000,
             Self::LargeDir => 0x4000,
-            Self::InlineData => 0x8000,
             Self::CaseFold => 0x2_0000,
         }
     }

@@ -42,31 +42,31 @@ impl Version {
     }
 }
 
-/// The hash of a name, its lowest bit always zero.
+/// The hash of a name, its lowest bit always zero, and the minor hash.
 ///
 /// # Source
 /// Linux fs/ext4/hash.c, `ext4fs_dirhash()`; Linux Documentation/filesystems/ext4/directory.rst, "Hash Tree Directories".
-pub(super) fn hash(name: &[u8], version: Version, seed: [u32; 4]) -> u32 {
+pub(super) fn hash(name: &[u8], version: Version, seed: [u32; 4]) -> (u32, u32) {
     let mut state = if seed == [0; 4] { MD4_START } else { seed };
-    let raw = match version {
-        Version::Legacy(sign) => legacy(name, sign),
+    let (raw, minor) = match version {
+        Version::Legacy(sign) => (legacy(name, sign), 0),
         Version::HalfMd4(sign) => {
             for piece in name.chunks(32).zip(lengths(name.len(), 32)) {
                 half_md4(&mut state, &words::<8>(piece, sign));
             }
-            let [_, result, _, _] = state;
-            result
+            let [_, result, minor, _] = state;
+            (result, minor)
         }
         Version::Tea(sign) => {
             for piece in name.chunks(16).zip(lengths(name.len(), 16)) {
                 tea(&mut state, &words::<4>(piece, sign));
             }
-            let [result, _, _, _] = state;
-            result
+            let [result, minor, _, _] = state;
+            (result, minor)
         }
     };
     let result = raw & !1;
-    if result == EOF { EOF.wrapping_sub(2) } else { result }
+    (if result == EOF { EOF.wrapping_sub(2) } else { result }, minor)
 }
 
 /// How long the name still is at each of its pieces; the padding of a piece depends on that.

@@ -65,7 +65,7 @@ pub(super) fn find(disk: &Disk, node: &Node, name: &[u8]) -> Result<Answer> {
     } else {
         name.to_vec()
     };
-    let wanted = hash(&hashed, version, disk.sb.hash_seed);
+    let (wanted, _) = hash(&hashed, version, disk.sb.hash_seed);
     let Some(mut path) = descend(disk, node, vec![positioned(root, wanted)], levels, wanted)? else {
         return Ok(Answer::Unknown);
     };
@@ -98,7 +98,7 @@ pub(super) fn find(disk: &Disk, node: &Node, name: &[u8]) -> Result<Answer> {
     Ok(Answer::Unknown)
 }
 
-/// Hash, number of inner levels below, and entries of the root.
+/// Hash, number of inner levels below the root, and entries of the root.
 fn root(disk: &Disk, node: &Node) -> Result<Option<(Version, u8, Vec<Branch>)>> {
     let Some(bytes) = block(disk, node, 0)? else {
         return Ok(None);
@@ -108,11 +108,7 @@ fn root(disk: &Disk, node: &Node) -> Result<Option<(Version, u8, Vec<Branch>)>> 
     } else {
         1
     };
-    let sign = if disk.sb.unsigned_hash {
-        Sign::Unsigned
-    } else {
-        Sign::Signed
-    };
+    let sign = sign(disk);
     let parsed = || {
         let version = Version::from_raw(*bytes.get(28)?, sign)?;
         let levels = *bytes.get(30)?;
@@ -120,6 +116,31 @@ fn root(disk: &Disk, node: &Node) -> Result<Option<(Version, u8, Vec<Branch>)>> 
         Some((version, levels, branches(&bytes, 32)?))
     };
     Ok(parsed())
+}
+
+/// The hash by which a directory is or would be ordered; `None` if it is unknown.
+///
+/// # Errors
+/// `Image`.
+pub(super) fn version(disk: &Disk, node: &Node) -> Result<Option<Version>> {
+    if !disk.sb.features.compat(Compat::DirIndex) {
+        return Ok(None);
+    }
+    if node.has(INDEX_FL) && !node.has_inline_data() {
+        return Ok(root(disk, node)?.map(|(version, _, _)| version));
+    }
+    // A directory of one block is read as if it had a tree.
+    let is_small = node.has_inline_data() || node.size == disk.sb.block_size;
+    let version = Version::from_raw(disk.sb.hash_version, sign(disk));
+    Ok(version.filter(|_| is_small))
+}
+
+fn sign(disk: &Disk) -> Sign {
+    if disk.sb.unsigned_hash {
+        Sign::Unsigned
+    } else {
+        Sign::Signed
+    }
 }
 
 /// Entries of a block of the tree, from `offset` on: the first has its hash replaced by how many there are.

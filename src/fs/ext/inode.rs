@@ -148,11 +148,6 @@ impl Node {
         low | le_u16(&self.raw, 0x76).map_or(0, u64::from) << 32
     }
 
-    /// `i_dtime`, which for an orphan is the number of the next.
-    pub(super) fn next_orphan(&self) -> u32 {
-        le_u32(&self.raw, 0x14).unwrap_or_default()
-    }
-
     /// Space taken in units of 512 bytes, as the inode says.
     pub(super) fn sectors(&self, disk: &Disk) -> u64 {
         let low = le_u32(&self.raw, 0x1c).map_or(0, u64::from);

@@ -42,6 +42,8 @@ pub(super) struct Runs {
     next: u64,
     /// Blocks of the tree that may still be read.
     budget: usize,
+    /// Blocks of content and of the tree met so far, instead of runs.
+    tally: Option<u64>,
 }
 
 impl Runs {
@@ -51,7 +53,21 @@ impl Runs {
             wanted,
             runs: Vec::new(),
             budget: NODES,
+            tally: None,
         }
+    }
+
+    /// Counts blocks, and keeps no runs.
+    pub(super) fn tally(wanted: Range<u64>) -> Self {
+        Self {
+            tally: Some(0),
+            ..Self::new(wanted)
+        }
+    }
+
+    /// Blocks of content and of the tree that tell of the blocks `wanted`; `None` if the tree is too large.
+    pub(super) fn counted(&self) -> Option<u64> {
+        self.tally.filter(|_| self.budget > 0)
     }
 
     /// Tells that blocks before `end` are no part of the answer, and that there is nothing from there to the next run pushed.
@@ -66,6 +82,9 @@ impl Runs {
         match self.budget.checked_sub(1) {
             Some(rest) => {
                 self.budget = rest;
+                if let Some(count) = self.tally.as_mut().filter(|_| first < self.wanted.end) {
+                    *count = count.saturating_add(1);
+                }
                 Flow::Continue(())
             }
             None => {
@@ -77,6 +96,15 @@ impl Runs {
 
     /// Adds a run; what lies between the one before and this one is a hole.
     pub(super) fn push(&mut self, run: Run) -> Flow {
+        if let Some(count) = &mut self.tally {
+            let inside = run.end().min(self.wanted.end).saturating_sub(run.first);
+            *count = count.saturating_add(inside);
+            return if run.end() < self.wanted.end {
+                Flow::Continue(())
+            } else {
+                Flow::Break(())
+            };
+        }
         self.zeros_to(run.first);
         if self.next >= self.wanted.end {
             return Flow::Break(());
@@ -90,7 +118,7 @@ impl Runs {
 
     fn zeros_to(&mut self, end: u64) {
         let len = end.saturating_sub(self.next);
-        if len > 0 {
+        if len > 0 && self.tally.is_none() {
             let first = self.next;
             self.add(Run {
                 first,

@@ -2,37 +2,68 @@
 
 use std::borrow::Cow;
 
+use super::disk::Disk;
+use super::hash::{Version, hash};
+use super::htree;
 use super::inode::{ENCRYPT_FL, Node};
-use crate::checksum::Digest;
+use super::sha256::sha256;
+use crate::fs::Result;
 
 /// Bytes of an encrypted name that are shown as they are; longer names end with a digest of the rest.
 const PLAIN: usize = 149;
 
-/// The name that stands for what is in the directory.
-///
-/// Encrypted names are shown in the way of the kernel's view without keys: text that stands for the cipher text, the same every time,
-/// and different for different names.
-pub(super) fn shown<'a>(directory: &Node, raw: &'a [u8]) -> Cow<'a, [u8]> {
-    if !directory.has(ENCRYPT_FL) {
-        return Cow::Borrowed(raw);
-    }
-    let (head, rest) = raw.split_at_checked(PLAIN).unwrap_or((raw, &[]));
-    // As the kernel's: eight bytes for the directory's hash, which are left zero here, then the name.
-    let mut bytes = vec![0; 8];
-    bytes.extend_from_slice(head);
-    if !rest.is_empty() {
-        bytes.extend_from_slice(&Digest::of(rest).0);
-    }
-    Cow::Owned(base64url(&bytes))
+/// How the names of one directory are shown.
+pub(super) enum Names {
+    /// As they are.
+    Plain,
+    /// As the kernel shows encrypted names without the key: text made of hash and cipher text.
+    Encrypted {
+        /// The directory's hash, if it is known.
+        version: Option<Version>,
+        /// Secret of the hash.
+        seed: [u32; 4],
+    },
 }
 
-/// Says whether the name in the directory is the one that a user gave.
-pub(super) fn is(directory: &Node, raw: &[u8], name: &[u8]) -> bool {
-    if directory.has(ENCRYPT_FL) {
-        *shown(directory, raw) == *name
-    } else {
-        raw == name
+impl Names {
+    /// Finds out how the names of a directory are shown.
+    ///
+    /// # Errors
+    /// `Image`.
+    pub(super) fn of(disk: &Disk, directory: &Node) -> Result<Self> {
+        if !directory.has(ENCRYPT_FL) {
+            return Ok(Self::Plain);
+        }
+        Ok(Self::Encrypted {
+            version: htree::version(disk, directory)?,
+            seed: disk.sb.hash_seed,
+        })
     }
+
+    /// The name that stands for what is in the directory: the same every time, and different for different names.
+    pub(super) fn shown<'a>(&self, raw: &'a [u8]) -> Cow<'a, [u8]> {
+        match self {
+            Self::Plain => Cow::Borrowed(raw),
+            Self::Encrypted { version, seed } => {
+                let hashes = version.map_or((0, 0), |version| hash(raw, version, *seed));
+                Cow::Owned(without_key(hashes, raw))
+            }
+        }
+    }
+}
+
+/// The text that the kernel shows for a cipher text when it has no key.
+///
+/// # Source
+/// Linux Documentation/filesystems/fscrypt.rst, "Without the key"; fs/crypto/fname.c, `struct fscrypt_nokey_name`.
+pub(super) fn without_key((major, minor): (u32, u32), raw: &[u8]) -> Vec<u8> {
+    let (head, rest) = raw.split_at_checked(PLAIN).unwrap_or((raw, &[]));
+    let mut bytes = [major.to_le_bytes(), minor.to_le_bytes()].concat();
+    bytes.extend_from_slice(head);
+    if !rest.is_empty() {
+        bytes.extend_from_slice(&sha256(rest));
+    }
+    base64url(&bytes)
 }
 
 /// Base64 for file names (RFC 4648 section 5), without padding.

@@ -57,6 +57,8 @@ pub(super) struct Superblock {
     pub(super) has_errors: bool,
     /// Secret of the directory hashes.
     pub(super) hash_seed: [u32; 4],
+    /// Hash of directories that have no tree yet.
+    pub(super) hash_version: u8,
     /// Says whether names are hashed as unsigned characters.
     pub(super) unsigned_hash: bool,
     /// Bytes of a group descriptor.
@@ -139,6 +141,7 @@ impl Superblock {
             orphan_file_inum: low32(0x280),
             has_errors: u16_at(0x3a) & STATE_ERROR != 0,
             hash_seed: [low32(0xec), low32(0xf0), low32(0xf4), low32(0xf8)],
+            hash_version: raw.get(0xfc).copied().unwrap_or_default(),
             unsigned_hash: low32(0x160) & FLAGS_UNSIGNED_HASH != 0,
             desc_size: if wide { u64::from(u16_at(0xfe)) } else { 32 },
             first_meta_bg: u32_at(0x104),
@@ -168,7 +171,7 @@ impl Superblock {
             ("inode count", self.inodes_count >= 1),
             (
                 "inode count",
-                self.inodes_count.div_ceil(self.inodes_per_group) <= self.groups_count(),
+                self.inodes_count.div_ceil(self.inodes_per_group.max(1)) <= self.groups_count(),
             ),
         ];
         match checks.iter().find(|(_, holds)| !holds) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::overlay::Overlay;
 use super::superblock::{self, Superblock};
 use crate::bytes::{be_u64, field, le_u32, to_u64, to_usize};
 use crate::checksum::crc32c;
@@ -30,6 +31,14 @@ pub(super) fn checksum_matches(structure: &[u8], crc_at: usize) -> bool {
 fn checksum(structure: &[u8], crc_at: usize) -> Option<u32> {
     let (before, after) = (structure.get(..crc_at)?, structure.get(crc_at.checked_add(4)?..)?);
     Some(!crc32c(crc32c(crc32c(!0, before), &[0; 4]), after))
+}
+
+/// Writes the checksum that fits a structure to `crc_at` of it.
+pub(super) fn seal(structure: &mut [u8], crc_at: usize) {
+    let crc = checksum(structure, crc_at).unwrap_or(0).to_le_bytes();
+    if let Some(to) = crc_at.checked_add(4).and_then(|end| structure.get_mut(crc_at..end)) {
+        to.copy_from_slice(&crc);
+    }
 }
 
 /// Where the self-describing fields of a version 5 header lie.
@@ -72,10 +81,12 @@ impl Header {
     };
 }
 
-/// The volume with its superblock.
+/// The volume with its superblock, as it is once the log is replayed.
 pub(super) struct Disk {
     volume: Arc<dyn ReadAt>,
     pub(super) superblock: Superblock,
+    /// What the log says that some sectors should be.
+    pub(super) overlay: Overlay,
 }
 
 impl Disk {
@@ -87,7 +98,11 @@ impl Disk {
         let mut raw = vec![0; to_usize(superblock::read_len(volume.len()))];
         volume.read_at(0, &mut raw)?;
         let superblock = Superblock::parse(&raw)?;
-        Ok(Self { volume, superblock })
+        Ok(Self {
+            volume,
+            superblock,
+            overlay: Overlay::default(),
+        })
     }
 
     /// Reads `len` bytes at byte `at`; callers bound `len`.
@@ -111,7 +126,9 @@ impl Disk {
         let old = bytes.len();
         bytes.resize(old.saturating_add(len), 0);
         let into = bytes.get_mut(old..).unwrap_or_default();
-        Ok(self.volume.read_at(at, into)?)
+        self.volume.read_at(at, into)?;
+        self.overlay.apply(at, into);
+        Ok(())
     }
 
     /// Byte at which a block begins.

@@ -13,6 +13,9 @@ const MAGIC: u32 = 0x5846_5342;
 /// Byte offset of the checksum in the superblock.
 const CRC_AT: usize = 224;
 
+/// Fewest blocks of an allocation group.
+const MIN_AG_BLOCKS: u32 = 64;
+
 /// Bits of `sb_versionnum` that change how files are read.
 mod version {
     pub(super) const NUMBER: u16 = 0x000f;
@@ -292,10 +295,17 @@ impl Fields {
         let ag_bits = 64 - to_u64_bits(self.ag_blocks.saturating_sub(1));
         let groups = u64::from(self.ag_count).saturating_mul(u64::from(self.ag_blocks));
         let before_last = u64::from(self.ag_count.saturating_sub(1)).saturating_mul(u64::from(self.ag_blocks));
-        if self.ag_blocks < 2 || self.ag_count == 0 || self.ag_block_log != ag_bits || self.ag_block_log > 31 {
+        if self.ag_blocks < MIN_AG_BLOCKS
+            || self.ag_count == 0
+            || self.ag_block_log != ag_bits
+            || self.ag_block_log > 31
+        {
             return Err("its allocation groups have an impossible size");
         }
-        if self.blocks <= before_last || self.blocks > groups || self.blocks > u64::MAX >> self.block_log {
+        if self.blocks < before_last.saturating_add(u64::from(MIN_AG_BLOCKS))
+            || self.blocks > groups
+            || self.blocks > u64::MAX >> self.block_log
+        {
             return Err("its allocation groups do not add up to its blocks");
         }
         if self.in_progress != 0 {

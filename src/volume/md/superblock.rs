@@ -1,6 +1,6 @@
 //! The superblock of a member of an array, versions 0.90 and 1.x: bytes to checked values.
 
-use crate::bytes::{field, le_u16, le_u32, le_u64, to_usize};
+use crate::bytes::{field, le_u32, le_u64, to_usize};
 use crate::image::{ReadAt, Result};
 use crate::volume::scan::read_block;
 use crate::volume::{Holds, Signature, text};
@@ -51,6 +51,10 @@ pub(in crate::volume) struct Superblock {
     pub(in crate::volume) events: u64,
     /// What this member is.
     pub(in crate::volume) role: Role,
+    /// Number of this member in `roles`.
+    pub(in crate::volume) dev_number: u32,
+    /// What this member knows of all, by their numbers.
+    pub(in crate::volume) roles: Vec<Role>,
     /// Bytes of data that are valid if the member was being rebuilt.
     pub(in crate::volume) recovered: Option<u64>,
     /// The members were being rearranged.
@@ -144,8 +148,8 @@ fn decode_1(block: &[u8], offset: u64, volume_size: u64) -> Option<Superblock> {
     }
     let feature_map = le_u32(block, 8)?;
     let dev_number = le_u32(block, 160)?;
-    let role_at = FIXED_LEN.checked_add(to_usize(u64::from(dev_number)).checked_mul(2)?)?;
-    let role = le_u16(block, role_at).filter(|_| dev_number < max_dev);
+    let (dev_roles, _) = block.get(FIXED_LEN..covered)?.as_chunks::<2>();
+    let roles: Vec<Role> = dev_roles.iter().map(|role| role_1(u16::from_le_bytes(*role))).collect();
     let bytes = |at| le_u64(block, at)?.checked_mul(SECTOR);
     let data_offset = bytes(128)?;
     Some(Superblock {
@@ -161,13 +165,24 @@ fn decode_1(block: &[u8], offset: u64, volume_size: u64) -> Option<Superblock> {
         // What lies past the end of a clipped volume is found missing when the array is put together.
         data_size: bytes(136)?.min(volume_size.saturating_sub(data_offset)),
         events: le_u64(block, 200)?,
-        role: match role {
-            Some(role) if role < 0xff00 => Role::Active(u32::from(role)),
-            _ => Role::None,
-        },
+        role: roles
+            .get(to_usize(u64::from(dev_number)))
+            .copied()
+            .unwrap_or(Role::None),
+        dev_number,
+        roles,
         recovered: bytes(152).filter(|_| feature_map & RECOVERY_OFFSET != 0),
         is_reshaping: feature_map & RESHAPE_ACTIVE != 0,
     })
+}
+
+/// Numbers from 0xff00 on are spares, journals and what has failed.
+fn role_1(number: u16) -> Role {
+    if number < 0xff00 {
+        Role::Active(u32::from(number))
+    } else {
+        Role::None
+    }
 }
 
 /// Decodes version 0.90 found at `offset`; the data lies before it.
@@ -175,7 +190,6 @@ fn decode_1(block: &[u8], offset: u64, volume_size: u64) -> Option<Superblock> {
 /// # Source
 /// Linux include/uapi/linux/raid/md_p.h, `struct mdp_superblock_s`.
 fn decode_0(block: &[u8], offset: u64) -> Option<Superblock> {
-    const DISK_SYNC: u32 = 1 << 2;
     let word = |index: usize| le_u32(block, index.checked_mul(4)?);
     let minor_version = word(2)?;
     if word(0)? != MAGIC || word(1)? != 0 || !matches!(minor_version, 90 | 91) {
@@ -188,7 +202,15 @@ fn decode_0(block: &[u8], offset: u64) -> Option<Superblock> {
     for (bytes, index) in set_uuid.chunks_exact_mut(4).zip([5, 13, 14, 15]) {
         bytes.copy_from_slice(&word(index)?.to_be_bytes());
     }
-    let this_disk = (word(995)?, word(996)?);
+    let role = |at: usize| {
+        const DISK_SYNC: u32 = 1 << 2;
+        let (raid_disk, state) = (word(at.checked_add(3)?)?, word(at.checked_add(4)?)?);
+        let in_sync = state & DISK_SYNC != 0;
+        Some(if in_sync { Role::Active(raid_disk) } else { Role::None })
+    };
+    let disks: Option<Vec<Role>> = (0..27_usize)
+        .map(|disk| role(disk.checked_mul(32)?.checked_add(128)?))
+        .collect();
     let level = word(7)?.cast_signed();
     let size = u64::from(word(8)?).checked_mul(1024)?;
     Some(Superblock {
@@ -203,10 +225,9 @@ fn decode_0(block: &[u8], offset: u64) -> Option<Superblock> {
         data_offset: 0,
         data_size: offset,
         events: u64::from(word(40)?) << 32 | u64::from(word(39)?),
-        role: match this_disk {
-            (raid_disk, state) if state & DISK_SYNC != 0 => Role::Active(raid_disk),
-            _ => Role::None,
-        },
+        role: role(992)?,
+        dev_number: word(992)?,
+        roles: disks?,
         recovered: None,
         is_reshaping: minor_version == 91,
     })
