@@ -125,7 +125,9 @@ impl<'a> Lister<'a> {
             let below = inside.into_iter().rev();
             waiting.extend(below.map(|item| (joined(&path, &item.name), depth.saturating_add(1), item.node)));
             while next.is_none() {
-                let Some((path, depth, node)) = waiting.pop() else { break };
+                let Some((path, depth, node)) = waiting.pop() else {
+                    break;
+                };
                 match self.enter(&node, depth, &mut seen) {
                     Ok(held) => next = held.map(|held| (path, depth, held)),
                     Err(error) => self.fail(&error.context(String::from_utf8_lossy(&path).into_owned()))?,
