@@ -421,6 +421,7 @@ fn arrays_are_called_as_linux_calls_them_and_have_partitions() {
     let table = [
         ("host:0", "md0", "/dev/md/0"),
         ("127", "md127", "/dev/md/127"),
+        ("host:md7", "md7", "/dev/md/md7"),
         ("a:b/../c", "md_b_.._c", "/dev/md/b_.._c"),
     ];
     for (name, expected, alias) in table {
