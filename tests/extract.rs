@@ -44,7 +44,13 @@ impl Scene {
         }
         let vault = dir.path().join("vault");
         succeed([OsStr::new("init"), vault.as_os_str()]);
-        let words = ["backup".as_ref(), vault.as_os_str(), "disk".as_ref(), "data".as_ref(), image.as_os_str()];
+        let words = [
+            "backup".as_ref(),
+            vault.as_os_str(),
+            "disk".as_ref(),
+            "data".as_ref(),
+            image.as_os_str(),
+        ];
         succeed(words);
         let kernel = LoopMount::new(&image, "ro,noload,noatime");
         Some(Self { dir, kernel })
@@ -80,14 +86,27 @@ impl Scene {
 
 #[track_caller]
 fn succeed<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_vaultfs")).args(words).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vaultfs"))
+        .args(words)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An empty ext4 file system.
 fn file_system(path: &Path) -> PathBuf {
     fs::File::create(path).unwrap().set_len(96 << 20).unwrap();
-    run(&["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-I", "256", path.to_str().unwrap()]);
+    run(&[
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        path.to_str().unwrap(),
+    ]);
     path.to_owned()
 }
 
@@ -109,7 +128,16 @@ fn fill(root: &Path) {
     }
     sparse.set_len((1 << 33) + 5).unwrap();
     // Names that a shell, a terminal and UTF-8 do not like.
-    for name in [&b"a b"[..], b"new\nline", b"\xff\xfe", b"-rf", b"it's", b"\x1b[2J", "gr\u{fc}n".as_bytes(), &[b'n'; 255]] {
+    for name in [
+        &b"a b"[..],
+        b"new\nline",
+        b"\xff\xfe",
+        b"-rf",
+        b"it's",
+        b"\x1b[2J",
+        "gr\u{fc}n".as_bytes(),
+        &[b'n'; 255],
+    ] {
         fs::write(root.join(OsStr::from_bytes(name)), name).unwrap();
     }
     fs::hard_link(at("etc/passwd"), at("many/passwd")).unwrap();
@@ -128,16 +156,31 @@ fn fill(root: &Path) {
     ] {
         mknodat(CWD, at(name), kind, Mode::from_raw_mode(0o640), device).unwrap();
     }
-    for (name, mode) in [("etc/passwd", 0o644), ("etc/empty", 0o6755), ("many", 0o1777), ("etc/deep", 0o2500), ("pipe", 0o604)] {
+    for (name, mode) in [
+        ("etc/passwd", 0o644),
+        ("etc/empty", 0o6755),
+        ("many", 0o1777),
+        ("etc/deep", 0o2500),
+        ("pipe", 0o604),
+    ] {
         fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    for (name, uid, gid) in [("etc/passwd", 0, 42), ("etc/empty", 1000, 1000), ("many", 77, 88), ("absolute", 5, 6)] {
+    for (name, uid, gid) in [
+        ("etc/passwd", 0, 42),
+        ("etc/empty", 1000, 1000),
+        ("many", 77, 88),
+        ("absolute", 5, 6),
+    ] {
         std::os::unix::fs::lchown(at(name), Some(uid), Some(gid)).unwrap();
     }
     // Giving a file away takes these bits off.
     fs::set_permissions(at("etc/empty"), fs::Permissions::from_mode(0o6755)).unwrap();
     xattrs(root);
-    for (name, seconds, nanos) in [("etc/passwd", 1_000_000_000, 1), ("long", 2_000_000_000, 999_999_999), ("etc/deep", 3, 4)] {
+    for (name, seconds, nanos) in [
+        ("etc/passwd", 1_000_000_000, 1),
+        ("long", 2_000_000_000, 999_999_999),
+        ("etc/deep", 3, 4),
+    ] {
         let time = rustix::fs::Timespec {
             tv_sec: seconds,
             tv_nsec: nanos,
@@ -151,7 +194,8 @@ fn fill(root: &Path) {
 }
 
 fn xattrs(root: &Path) {
-    let set = |name: &str, key: &str, value: &[u8]| lsetxattr(root.join(name), key, value, XattrFlags::empty()).unwrap();
+    let set =
+        |name: &str, key: &str, value: &[u8]| lsetxattr(root.join(name), key, value, XattrFlags::empty()).unwrap();
     set("sparse", "user.text", b"value");
     set("sparse", "user.bytes", &[0, 0xff, 10]);
     set("sparse", "user.large", &[b'x'; 2000]);
@@ -162,7 +206,12 @@ fn xattrs(root: &Path) {
     let mut capability = vec![1, 0, 0, 2];
     capability.extend([0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     set("etc/deep/er/still/large", "security.capability", &capability);
-    run(&["setfacl", "-m", "u:1234:rw,g:55:r", root.join("sparse").to_str().unwrap()]);
+    run(&[
+        "setfacl",
+        "-m",
+        "u:1234:rw,g:55:r",
+        root.join("sparse").to_str().unwrap(),
+    ]);
     run(&["setfacl", "-d", "-m", "u:1234:rwx", root.join("etc").to_str().unwrap()]);
 }
 
@@ -199,12 +248,23 @@ fn a_copied_tree_is_that_of_the_kernel_with_all_its_attributes() {
     let report = scene.json("cp", &["-r", FILES, copy.to_str().unwrap()]);
     let kernels = scene.kernels();
     assert_same(&comparable(tree_of_directory(&copy)), &kernels, "data.img");
-    let count = |kind| kernels.values().filter(|facts| facts.file_type == kind && facts.same_as.is_none()).count();
+    let count = |kind| {
+        kernels
+            .values()
+            .filter(|facts| facts.file_type == kind && facts.same_as.is_none())
+            .count()
+    };
     assert_eq!(report["files"], count(vaultfs::fs::FileType::File));
     assert_eq!(report["directories"], count(vaultfs::fs::FileType::Directory));
-    assert_eq!(report["hard_links"], kernels.values().filter(|facts| facts.same_as.is_some()).count());
+    assert_eq!(
+        report["hard_links"],
+        kernels.values().filter(|facts| facts.same_as.is_some()).count()
+    );
     assert_eq!(report["specials"], 4);
-    assert_eq!((&report["not_kept"], &report["errors"]["other"]), (&serde_json::json!({}), &serde_json::json!(0)));
+    assert_eq!(
+        (&report["not_kept"], &report["errors"]["other"]),
+        (&serde_json::json!({}), &serde_json::json!(0))
+    );
     let sparse = |root: &Path| fs::metadata(root.join("sparse")).unwrap().blocks();
     assert_eq!(sparse(&copy), sparse(scene.kernel.path()), "as sparse as the source");
 }
@@ -236,24 +296,46 @@ fn listings_tell_what_the_kernel_tells() {
     assert_eq!(listed.as_array().unwrap().len(), kernels.len());
     for entry in listed.as_array().unwrap() {
         let bytes = match entry["path_hex"].as_str() {
-            Some(hex) => (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect(),
+            Some(hex) => (0..hex.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                .collect(),
             None => entry["path"].as_str().unwrap().as_bytes().to_vec(),
         };
         let path = Path::new(OsStr::from_bytes(&bytes)).strip_prefix(FILES).unwrap();
         let facts = &kernels[path];
         assert_eq!(entry["mode"], format!("{:04o}", facts.permissions), "{path:?}");
-        assert_eq!((&entry["uid"], &entry["gid"]), (&facts.owner.0.into(), &facts.owner.1.into()), "{path:?}");
+        assert_eq!(
+            (&entry["uid"], &entry["gid"]),
+            (&facts.owner.0.into(), &facts.owner.1.into()),
+            "{path:?}"
+        );
         assert_eq!(entry["links"], facts.links, "{path:?}");
         if let Some(size) = facts.size {
             assert_eq!(entry["size"], size, "{path:?}");
         }
         assert_eq!(entry["blocks_bytes"], facts.blocks.unwrap() * 512, "{path:?}");
-        assert_eq!(entry["xattrs"].as_array().unwrap().len(), facts.xattrs.len(), "{path:?}");
-        let times = [(&entry["mtime"], facts.modified), (&entry["atime"], facts.accessed), (&entry["ctime"], facts.changed)];
+        assert_eq!(
+            entry["xattrs"].as_array().unwrap().len(),
+            facts.xattrs.len(),
+            "{path:?}"
+        );
+        let times = [
+            (&entry["mtime"], facts.modified),
+            (&entry["atime"], facts.accessed),
+            (&entry["ctime"], facts.changed),
+        ];
         for (told, time) in times {
-            assert_eq!(*told, vaultfs::clock::rfc3339_nanos(time.seconds, time.nanos), "{path:?}");
+            assert_eq!(
+                *told,
+                vaultfs::clock::rfc3339_nanos(time.seconds, time.nanos),
+                "{path:?}"
+            );
         }
-        let target = facts.target.as_ref().map(|target| String::from_utf8_lossy(target).into_owned());
+        let target = facts
+            .target
+            .as_ref()
+            .map(|target| String::from_utf8_lossy(target).into_owned());
         assert_eq!(entry["target"].as_str(), target.as_deref(), "{path:?}");
     }
 }
@@ -266,18 +348,32 @@ fn plain_and_long_listings_are_those_of_ls() {
         let all = Some("-a").filter(|_| !options.is_empty());
         let ours = scene.succeed("ls", [path.as_str()].into_iter().chain(all));
         let mut theirs = Command::new("ls");
-        theirs.env("LC_ALL", "C").arg("-1").args(Some(options).filter(|options| !options.is_empty()));
+        theirs
+            .env("LC_ALL", "C")
+            .arg("-1")
+            .args(Some(options).filter(|options| !options.is_empty()));
         let theirs = theirs.arg(scene.kernel.path().join(directory)).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&ours), String::from_utf8_lossy(&theirs.stdout), "{directory} {options}");
+        assert_eq!(
+            String::from_utf8_lossy(&ours),
+            String::from_utf8_lossy(&theirs.stdout),
+            "{directory} {options}"
+        );
     }
     let words = ["-1nl", "--full-time"];
-    let theirs = Command::new("ls").env("LC_ALL", "C").env("TZ", "UTC0").args(words).arg(scene.kernel.path()).output();
+    let theirs = Command::new("ls")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC0")
+        .args(words)
+        .arg(scene.kernel.path())
+        .output();
     let theirs = String::from_utf8_lossy(&theirs.unwrap().stdout).into_owned();
     let ours = scene.succeed("ls", ["-l", FILES]);
     let ours = String::from_utf8_lossy(&ours).into_owned();
     // Columns may be of another width, and there is no line of the total.
     let squeezed = |text: &str| {
-        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let lines = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         lines.filter(|line| !line.starts_with("total ")).collect::<Vec<_>>()
     };
     assert_eq!(squeezed(&ours), squeezed(&theirs));
@@ -287,17 +383,31 @@ fn plain_and_long_listings_are_those_of_ls() {
 fn cat_follows_links_inside_the_backup_only() {
     let Some(scene) = Scene::new() else { return };
     let passwd = fs::read(scene.kernel.path().join("etc/passwd")).unwrap();
-    for path in ["etc/passwd", "absolute", "etc/out", "directory/passwd", "many/passwd", "../../../../etc/passwd"] {
+    for path in [
+        "etc/passwd",
+        "absolute",
+        "etc/out",
+        "directory/passwd",
+        "many/passwd",
+        "../../../../etc/passwd",
+    ] {
         assert_eq!(scene.succeed("cat", [format!("{FILES}/{path}")]), passwd, "{path}");
     }
     let odd = [FILES.as_bytes(), b"/\xff\xfe"].concat();
     assert_eq!(scene.succeed("cat", [OsStr::from_bytes(&odd)]), b"\xff\xfe");
     let large = scene.succeed("cat", [format!("{FILES}/etc/deep/er/still/large")]);
     assert!(large == noise(3_000_001));
-    for (path, part) in [("dangling", "there is no nowhere in"), ("etc", "is a directory"), ("pipe", "is a named pipe")] {
+    for (path, part) in [
+        ("dangling", "there is no nowhere in"),
+        ("etc", "is a directory"),
+        ("pipe", "is a named pipe"),
+    ] {
         let failed = scene.run("cat", [format!("{FILES}/{path}")]);
         let stderr = String::from_utf8_lossy(&failed.stderr);
-        assert!(failed.status.code() == Some(1) && stderr.contains(part), "{path}: {stderr}");
+        assert!(
+            failed.status.code() == Some(1) && stderr.contains(part),
+            "{path}: {stderr}"
+        );
     }
 }
 
@@ -311,7 +421,10 @@ fn one_file_and_what_a_link_leads_to_are_copied_by_name() {
     scene.succeed("cp", ["-L", &format!("{FILES}/absolute"), &to("followed"), "--quiet"]);
     assert!(fs::read(to("followed")).unwrap().starts_with(b"root:x"));
     assert_eq!(fs::metadata(to("followed")).unwrap().gid(), 42);
-    scene.succeed("cp", ["--no-owner", &format!("{FILES}/etc/passwd"), &to("mine"), "--quiet"]);
+    scene.succeed(
+        "cp",
+        ["--no-owner", &format!("{FILES}/etc/passwd"), &to("mine"), "--quiet"],
+    );
     assert_eq!(fs::metadata(to("mine")).unwrap().gid(), 0);
 }
 
@@ -319,7 +432,10 @@ fn one_file_and_what_a_link_leads_to_are_copied_by_name() {
 fn show_lists_the_volumes() {
     let Some(scene) = Scene::new() else { return };
     let text = String::from_utf8(scene.succeed("show", ["disks/data/latest"])).unwrap();
-    let line = text.lines().find(|line| line.ends_with("volumes/disk")).unwrap_or_else(|| panic!("{text}"));
+    let line = text
+        .lines()
+        .find(|line| line.ends_with("volumes/disk"))
+        .unwrap_or_else(|| panic!("{text}"));
     assert!(line.contains("96.0 MiB") && line.contains("ext"), "{line}");
     let json = scene.json("show", &["disks/data/latest"]);
     assert_eq!(json["volumes"][0]["path"], "volumes/disk");
@@ -356,10 +472,15 @@ fn damaged_files_are_told_and_left_out() {
         }
     }
     assert!(missing > 0 && kernels.len() > missing, "{missing} of {}", kernels.len());
-    assert!(copied.keys().all(|path| kernels.contains_key(path)), "nothing half-made is left");
+    assert!(
+        copied.keys().all(|path| kernels.contains_key(path)),
+        "nothing half-made is left"
+    );
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] })
+        .collect()
 }

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("volume", &["image"]),
     ("fs", &["volume", "image"]),
     ("tree", &["fs", "volume", "image", "chunk", "vault", "store"]),
-    ("fuse", &["tree", "image"]),
+    ("fuse", &["tree", "fs", "image"]),
     (
         "mount",
         &["fuse", "tree", "image", "chunk", "vault", "store", "writer", "logging"],
@@ -34,8 +34,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
     (
         "cli",
         &[
-            "mount", "backup", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer",
-            "logging",
+            "mount", "backup", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault", "store",
+            "writer", "logging",
         ],
     ),
 ];

@@ -56,7 +56,11 @@ pub(super) fn copy(job: &Job<'_>, copy: &Copy<'_>) -> Result<()> {
     attributes::apply(job, &copy.held, Copied::Open(file.as_fd()), &copy.path)?;
     match fresh.publish(&copy.name, job.options.existing) {
         Ok(()) => {}
-        Err(Errno::EXIST) => return Err(Error::Exists { path: shown(&copy.path) }),
+        Err(Errno::EXIST) => {
+            return Err(Error::Exists {
+                path: shown(&copy.path),
+            });
+        }
         Err(error) => return Err(failed("naming the file")(error.into())),
     }
     job.tally.add(job.environment.monitor, |report| {
@@ -82,7 +86,9 @@ fn write(job: &Job<'_>, from: &OpenFile, to: &File, path: &[u8]) -> Result<u64> 
             if job.stopped() {
                 return Err(Error::Interrupted);
             }
-            let bytes = from.read(at, STEP.min(to_usize(hole.saturating_sub(at)))).map_err(read)?;
+            let bytes = from
+                .read(at, STEP.min(to_usize(hole.saturating_sub(at))))
+                .map_err(read)?;
             if bytes.is_empty() {
                 let why = "it ends before its size";
                 return Err(Error::Refused { path: shown(path), why });

@@ -18,7 +18,10 @@ const QUEUE: usize = 64;
 pub(super) fn with_crew<'a>(job: &Job<'a>, walk: impl FnOnce(Sender<Copy<'a>>)) {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     // Two threads for each core: while one waits for the store or the target, another one decodes.
-    let workers = job.options.workers.unwrap_or(cores.saturating_mul(NonZeroUsize::MIN.saturating_add(1)));
+    let workers = job
+        .options
+        .workers
+        .unwrap_or(cores.saturating_mul(NonZeroUsize::MIN.saturating_add(1)));
     let (queue, work) = bounded(QUEUE);
     std::thread::scope(|scope| {
         for _ in 0..workers.get() {

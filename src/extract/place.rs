@@ -55,7 +55,9 @@ pub(super) fn open_target<'a>(target: &Path, sources: usize) -> Result<(Dir<'a>,
     if found.is_ok_and(|found| found.file_type().is_block_device() || found.file_type().is_char_device()) {
         return Err(refuse("it is a device; write to it with vaultfs restore or dd".into()));
     }
-    let name = target.file_name().filter(|_| !target.as_os_str().as_bytes().ends_with(b"/"));
+    let name = target
+        .file_name()
+        .filter(|_| !target.as_os_str().as_bytes().ends_with(b"/"));
     let name = name.ok_or_else(|| refuse("there is no such directory; make it first".into()))?;
     let parent = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -104,10 +106,12 @@ impl<'a> Dir<'a> {
             Err(error) => return Err(failed("making the directory", error)),
         };
         let fd = match open_directory(self.fd(), name) {
-            Err(Errno::NOTDIR | Errno::LOOP) => return Err(Error::Refused {
-                path: shown(path),
-                why: "the target has something of this name that is no directory",
-            }),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(Error::Refused {
+                    path: shown(path),
+                    why: "the target has something of this name that is no directory",
+                });
+            }
             opened => opened.map_err(|error| failed("opening the directory", error))?,
         };
         Ok(Self {
@@ -186,7 +190,14 @@ impl<'d> Fresh<'d> {
             match make(&temporary) {
                 Ok(made) => {
                     let published = false;
-                    return Ok((Self { dir, temporary, published }, made));
+                    return Ok((
+                        Self {
+                            dir,
+                            temporary,
+                            published,
+                        },
+                        made,
+                    ));
                 }
                 Err(Errno::EXIST) if tries < TRIES => tries += 1,
                 Err(error) => return Err(error.into()),

@@ -90,7 +90,13 @@ fn copy_with(memory: Memory, options: Options, before: impl FnOnce(&Path)) -> Co
         monitor: &told,
         cancel: &cancel,
     };
-    let result = run(&tree, vec![source(&tree, "root", "root")], &target, options, environment);
+    let result = run(
+        &tree,
+        vec![source(&tree, "root", "root")],
+        &target,
+        options,
+        environment,
+    );
     Copied {
         dir,
         result,
@@ -125,20 +131,42 @@ fn a_tree_is_copied_with_modes_times_links_and_holes() {
     let copied = copy_of(memory);
     let report = copied.report();
     assert_eq!(
-        (report.files, report.directories, report.symlinks, report.hard_links, report.bytes),
+        (
+            report.files,
+            report.directories,
+            report.symlinks,
+            report.hard_links,
+            report.bytes
+        ),
         (2, 2, 1, 2, 10_006)
     );
     assert_eq!((report.failures, copied.told.len()), (Failures::default(), 0));
     let stat = |path: &str| fs::symlink_metadata(copied.path(path)).unwrap();
-    assert_eq!((stat("etc").mode() & 0o7777, stat("etc/passwd").mode() & 0o7777), (0o1750, 0o640));
+    assert_eq!(
+        (stat("etc").mode() & 0o7777, stat("etc/passwd").mode() & 0o7777),
+        (0o1750, 0o640)
+    );
     for path in ["", "etc", "etc/passwd", "etc/link", "sparse"] {
         let stat = stat(path);
-        assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_100_000_000, 123_456_789), "{path}");
-        assert!(path == "etc/link" || stat.is_dir() || stat.atime() == 1_000_000_000, "{path}");
+        assert_eq!(
+            (stat.mtime(), stat.mtime_nsec()),
+            (1_100_000_000, 123_456_789),
+            "{path}"
+        );
+        assert!(
+            path == "etc/link" || stat.is_dir() || stat.atime() == 1_000_000_000,
+            "{path}"
+        );
     }
     assert_eq!(fs::read(copied.path("etc/passwd")).unwrap(), b"root:x");
-    assert_eq!(fs::read_link(copied.path("etc/link")).unwrap().to_str().unwrap(), "/absolute/../raw text");
-    assert_eq!((stat("one").ino(), stat("two").ino()), (stat("etc/passwd").ino(), stat("etc/passwd").ino()));
+    assert_eq!(
+        fs::read_link(copied.path("etc/link")).unwrap().to_str().unwrap(),
+        "/absolute/../raw text"
+    );
+    assert_eq!(
+        (stat("one").ino(), stat("two").ino()),
+        (stat("etc/passwd").ino(), stat("etc/passwd").ino())
+    );
     assert_eq!(stat("sparse").size(), 1 << 30);
     assert!(stat("sparse").blocks() * 512 < 1 << 20, "{}", stat("sparse").blocks());
 }
@@ -156,7 +184,17 @@ fn no_name_and_no_link_of_an_image_leads_out_of_the_target() {
         memory.file(directory, b"evil", b"evil");
         memory.file(ROOT, name, b"evil");
     }
-    for name in [&b"../evil"[..], b"..", b".", b"", b"/evil", b"a/b", b"x/evil", b"nul\0", b"../../evil"] {
+    for name in [
+        &b"../evil"[..],
+        b"..",
+        b".",
+        b"",
+        b"/evil",
+        b"a/b",
+        b"x/evil",
+        b"nul\0",
+        b"../../evil",
+    ] {
         memory.file(ROOT, name, b"evil");
     }
     let climbing = memory.directory(ROOT, b"../..");
@@ -166,7 +204,10 @@ fn no_name_and_no_link_of_an_image_leads_out_of_the_target() {
         let copied = copy_with(memory.clone(), options, |_| {});
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
         let stray: Vec<String> = copied.everything();
-        let stray: Vec<&String> = stray.iter().filter(|path| !path.starts_with("to/root") && *path != "to").collect();
+        let stray: Vec<&String> = stray
+            .iter()
+            .filter(|path| !path.starts_with("to/root") && *path != "to")
+            .collect();
         assert!(stray.is_empty(), "{stray:?}");
         assert!(copied.path("..%2Fevil").is_file() && copied.path("%2E%2E").is_file());
         assert!(copied.report().failures.other > 0);
@@ -208,7 +249,10 @@ fn a_tree_deeper_than_any_is_cut_and_told() {
     assert_eq!(copied.report().files, 1);
     assert_eq!(copied.report().failures.other, 1, "{:?}", copied.told);
     // Deeper than the paths of the standard library go.
-    let removed = std::process::Command::new("rm").arg("-rf").arg(copied.dir.path()).status();
+    let removed = std::process::Command::new("rm")
+        .arg("-rf")
+        .arg(copied.dir.path())
+        .status();
     assert!(removed.unwrap().success());
 }
 
@@ -226,8 +270,13 @@ fn what_is_damaged_is_told_and_left_out_and_the_rest_is_copied() {
     let copied = copy_of(memory);
     assert_eq!(copied.everything(), ["to", "to/root", "to/root/sound"]);
     let report = copied.report();
-    assert_eq!((report.files, report.failures.damaged, report.failures.other), (1, 4, 0));
-    copied.tells(&format!("{AT}/root/half cannot be read: a file inside an image cannot be read"));
+    assert_eq!(
+        (report.files, report.failures.damaged, report.failures.other),
+        (1, 4, 0)
+    );
+    copied.tells(&format!(
+        "{AT}/root/half cannot be read: a file inside an image cannot be read"
+    ));
     copied.tells("chunk 0123 (disk vda) is corrupt at byte 77");
 }
 
@@ -295,8 +344,16 @@ fn without_the_owner_there_are_no_set_user_id_bits_and_no_capabilities() {
     memory.edit(file).attr.permissions = 0o6755;
     memory.edit(file).xattrs = vec![(b"security.capability".to_vec(), vec![1, 0, 0, 2])];
     let copied = copy_of(memory);
-    assert_eq!(copied.path("su").metadata().unwrap().permissions().mode() & 0o7777, 0o755);
-    let not_kept: Vec<_> = copied.report().not_kept.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+    assert_eq!(
+        copied.path("su").metadata().unwrap().permissions().mode() & 0o7777,
+        0o755
+    );
+    let not_kept: Vec<_> = copied
+        .report()
+        .not_kept
+        .iter()
+        .map(|(kind, count)| (kind.as_str(), *count))
+        .collect();
     assert_eq!(not_kept, [("capabilities", 1), ("set-user-ID bits", 1)]);
     assert_eq!(copied.told.len(), 2);
 }
@@ -314,7 +371,13 @@ fn a_run_that_is_cancelled_leaves_nothing_half_made() {
         monitor: &Told::default(),
         cancel: &cancel,
     };
-    let ended = run(&tree, vec![source(&tree, "root", "root")], dir.path(), PLAIN, environment);
+    let ended = run(
+        &tree,
+        vec![source(&tree, "root", "root")],
+        dir.path(),
+        PLAIN,
+        environment,
+    );
     assert!(matches!(ended, Err(Error::Interrupted)));
     let names = fs::read_dir(dir.path().join("root")).map_or(0, Iterator::count);
     assert_eq!(names, 0);
@@ -329,7 +392,10 @@ fn the_target_is_a_directory_that_is_there_or_a_new_name() {
     let dir = TempDir::new().unwrap();
     let cancel = AtomicBool::new(false);
     let copy = |names: &[&str], target: &str, depth| {
-        let sources = names.iter().map(|name| source(&tree, &format!("root/{name}"), name)).collect();
+        let sources = names
+            .iter()
+            .map(|name| source(&tree, &format!("root/{name}"), name))
+            .collect();
         let options = Options { depth, ..PLAIN };
         let monitor = Told::default();
         let environment = Environment {

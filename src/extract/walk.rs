@@ -156,7 +156,9 @@ impl<'j, 'a> Walker<'j, 'a> {
             return Err(refuse("it lies more than 4096 directories deep"));
         }
         if !self.seen.insert(entry.held.ino()) {
-            return Err(refuse("the directory has another name and was copied there (the file system is damaged)"));
+            return Err(refuse(
+                "the directory has another name and was copied there (the file system is damaged)",
+            ));
         }
         let opened = entry.held.directory().map_err(|source| Error::Read {
             path: shown(&entry.path),
@@ -207,10 +209,15 @@ impl<'j, 'a> Walker<'j, 'a> {
             doing: "linking it to its other name",
             source: error,
         };
-        entry.dir.check_free(&entry.name, self.job.options.existing, &entry.path)?;
+        entry
+            .dir
+            .check_free(&entry.name, self.job.options.existing, &entry.path)?;
         let mut names: Vec<&[u8]> = first.split(|byte| *byte == b'/').collect();
         let last = names.pop().unwrap_or_default();
-        let from = self.base.descend(names.into_iter()).map_err(|error| failed(error.into()))?;
+        let from = self
+            .base
+            .descend(names.into_iter())
+            .map_err(|error| failed(error.into()))?;
         let dir = entry.dir.fd();
         let made = Fresh::make(dir, &entry.name, |name| {
             rustix::fs::linkat(&from, last, dir, name, AtFlags::empty())
@@ -230,7 +237,9 @@ impl<'j, 'a> Walker<'j, 'a> {
             doing: "making it",
             source,
         };
-        entry.dir.check_free(&entry.name, self.job.options.existing, &entry.path)?;
+        entry
+            .dir
+            .check_free(&entry.name, self.job.options.existing, &entry.path)?;
         let attributes = &entry.held.attributes;
         let dir = entry.dir.fd();
         let fresh = if let Some(kind) = node_kind(attributes.file_type) {

@@ -37,7 +37,8 @@ impl Partial {
         })?;
         let mut tries = 0;
         loop {
-            let temporary = temporary_name(name.as_bytes()).map_err(|error| io("finding a name beside", target, error))?;
+            let temporary =
+                temporary_name(name.as_bytes()).map_err(|error| io("finding a name beside", target, error))?;
             let temporary = directory(target).join(OsString::from_vec(temporary));
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);

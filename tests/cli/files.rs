@@ -119,9 +119,16 @@ fn cp_copies_images_and_descriptions_and_says_what_it_did() {
     let refused = desk.run("cp", &["servers/web/latest", &tree]);
     assert_eq!(refused.code, 5);
     assert!(refused.stderr.contains("add -r to copy it"), "{}", refused.stderr);
-    let json = desk.run("cp", &["-r", "servers/web/latest", &tree, "--json"]).succeeds().json();
+    let json = desk
+        .run("cp", &["-r", "servers/web/latest", &tree, "--json"])
+        .succeeds()
+        .json();
     assert_eq!(
-        (&json["files"], &json["directories"], &json["bytes"].as_u64().unwrap() > &100_000),
+        (
+            &json["files"],
+            &json["directories"],
+            &json["bytes"].as_u64().unwrap() > &100_000
+        ),
         (&json!(2), &json!(3), true)
     );
     assert!(std::fs::read(desk.path("tree/disks/vda.img")).unwrap() == noise(100_000, 3));
@@ -137,13 +144,21 @@ fn cp_leaves_no_part_of_a_damaged_file_and_copies_the_rest() {
     std::fs::write(&pack, &object).unwrap();
     let ended = desk.run("cp", &["-r", "disks/db/latest", &desk.text("out"), "--json"]);
     assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert_eq!(ended.json()["errors"], json!({ "damaged": 1, "unreachable": 0, "other": 0 }));
+    assert_eq!(
+        ended.json()["errors"],
+        json!({ "damaged": 1, "unreachable": 0, "other": 0 })
+    );
     assert!(
-        ended.stderr.starts_with("error: disks/db/latest/disk.img cannot be read: "),
+        ended
+            .stderr
+            .starts_with("error: disks/db/latest/disk.img cannot be read: "),
         "{}",
         ended.stderr
     );
-    let copied: Vec<_> = files(&desk.path("out")).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    let copied: Vec<_> = files(&desk.path("out"))
+        .iter()
+        .map(|path| path.file_name().unwrap().to_owned())
+        .collect();
     assert_eq!(copied, ["backup.json"]);
 }
 
@@ -152,9 +167,11 @@ fn cp_refuses_what_cannot_be_meant() {
     let desk = desk();
     let out = desk.text("out");
     desk.run("cp", &["", &out]).fails(2, "an empty path names no file");
-    desk.run("cp", &["disks/db/now/disk.img", &out]).fails(1, "it has 2026-11-19T03-00-00Z, latest");
+    desk.run("cp", &["disks/db/now/disk.img", &out])
+        .fails(1, "it has 2026-11-19T03-00-00Z, latest");
     desk.run("cp", &["disks/db/latest/disk.img", "disks/db/latest/backup.json", &out])
         .fails(1, "several files need one to go to");
-    desk.run("cp", &["disks/db/latest/disk.img", "/dev/null"]).fails(1, "vaultfs restore");
+    desk.run("cp", &["disks/db/latest/disk.img", "/dev/null"])
+        .fails(1, "vaultfs restore");
     assert!(!desk.path("out").exists());
 }

@@ -48,7 +48,11 @@ pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Resul
 
 fn source<'a>(tree: &'a Tree, path: &OsStr, args: &args::Cp) -> anyhow::Result<Source<'a>> {
     let path = path.as_bytes();
-    let last = if args.dereference { LastLink::Follow } else { LastLink::Keep };
+    let last = if args.dereference {
+        LastLink::Follow
+    } else {
+        LastLink::Keep
+    };
     let found = tree.resolve(path, last)?;
     // The name that was typed; that of what it leads to where that is none.
     let mut typed = path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty());
@@ -57,7 +61,8 @@ fn source<'a>(tree: &'a Tree, path: &OsStr, args: &args::Cp) -> anyhow::Result<S
     Ok(Source {
         held: found.held,
         path: path.strip_suffix(b"/").unwrap_or(path).to_vec(),
-        name: name.ok_or_else(|| request::Usage("the whole vault has no name to copy it to; name what is in it".into()))?,
+        name: name
+            .ok_or_else(|| request::Usage("the whole vault has no name to copy it to; name what is in it".into()))?,
     })
 }
 
@@ -65,7 +70,11 @@ fn options(args: &args::Cp) -> Options {
     Options {
         depth: if args.recursive { Depth::Trees } else { Depth::Files },
         owners: if args.no_owner { Owners::Own } else { Owners::Keep },
-        existing: if args.force { Existing::Replace } else { Existing::Refuse },
+        existing: if args.force {
+            Existing::Replace
+        } else {
+            Existing::Refuse
+        },
         workers: None,
     }
 }
@@ -91,7 +100,11 @@ fn text(report: &Report) -> String {
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
-    let copied = if counts.is_empty() { "nothing".into() } else { counts.join(", ") };
+    let copied = if counts.is_empty() {
+        "nothing".into()
+    } else {
+        counts.join(", ")
+    };
     let mut text = format!("copied {copied}; {} of data\n", size_text(report.bytes));
     for (kind, count) in &report.not_kept {
         text.push_str(&format!("{kind} not kept: {count}\n"));

@@ -124,7 +124,10 @@ impl<'a> Lister<'a> {
             let inside = self.directory(&path, &held)?;
             let below = inside.into_iter().rev();
             waiting.extend(below.map(|item| (joined(&path, &item.name), depth.saturating_add(1), item.node)));
-            while let (None, Some((path, depth, node))) = (&next, waiting.pop()) {
+            while next.is_none() {
+                let Some((path, depth, node)) = waiting.pop() else {
+                    break;
+                };
                 match self.enter(&node, depth, &mut seen) {
                     Ok(held) => next = held.map(|held| (path, depth, held)),
                     Err(error) => self.fail(&error.context(String::from_utf8_lossy(&path).into_owned()))?,
