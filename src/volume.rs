@@ -11,6 +11,7 @@ mod mbr;
 mod md;
 pub mod parity;
 mod partition;
+pub mod rebuilt;
 mod scan;
 pub mod signature;
 mod text;

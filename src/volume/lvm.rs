@@ -20,6 +20,15 @@ use crate::image::ReadAt;
 /// Bytes in which the label lies.
 const LABEL_LEN: u64 = 2048;
 
+/// Bytes of metadata that may still be read: partitions can overlap, and a thousand of them could show the same megabytes.
+pub(super) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(32 << 20)
+    }
+}
+
 /// A volume that is a physical volume.
 pub(super) struct Physical {
     /// The volume's name, for messages.
@@ -33,8 +42,9 @@ pub(super) struct Physical {
 }
 
 impl Physical {
-    /// Opens a volume that has the label of a physical volume and is made of so many parts.
-    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>, parts: u64) -> Option<Self> {
+    /// Opens a volume that has the label of a physical volume and is made of so many parts. What is read of its metadata is
+    /// taken from `budget`.
+    pub(super) fn open(name: &str, image: &Arc<dyn ReadAt>, parts: u64, budget: &mut Budget) -> Option<Self> {
         let mut head = vec![0; to_usize(image.len().min(LABEL_LEN))];
         image.read_at(0, &mut head).ok()?;
         let label = label::decode(&head)?;
@@ -47,7 +57,7 @@ impl Physical {
             problems: Vec::new(),
         };
         for area in label.metadata {
-            match area::load(&**image, area) {
+            match area::load(&**image, area, &mut budget.0) {
                 Ok(text) => physical.texts.extend(text),
                 Err(why) => physical.problems.push(format!("{name}: its metadata of LVM2 {why}")),
             }
@@ -104,6 +114,13 @@ pub(super) fn assemble(physical: Vec<Physical>) -> Groups {
         found.problems.extend(volume.problems);
     }
     for group in newest.values() {
+        if found.volumes.len() > group::VISIBLE_MAX {
+            found.problems.push(format!(
+                "{}: there are too many logical volumes; its own are left out",
+                group.name
+            ));
+            continue;
+        }
         add(group, &images, &mut found);
     }
     found

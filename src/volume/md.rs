@@ -158,9 +158,11 @@ fn names(description: &Superblock) -> (String, Vec<String>) {
         let uuid = hex(&description.set_uuid);
         return (format!("md_{}", uuid.get(..8).unwrap_or_default()), Vec::new());
     }
-    let is_number = own.chars().all(|c| c.is_ascii_digit()) && own.len() <= 6;
+    // `host:md0` is how some installers say 0.
+    let number = own.strip_prefix("md").unwrap_or(&own);
+    let is_number = (1..=6).contains(&number.len()) && number.chars().all(|c| c.is_ascii_digit());
     let name = if is_number {
-        format!("md{own}")
+        format!("md{number}")
     } else {
         format!("md_{own}")
     };

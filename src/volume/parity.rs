@@ -69,6 +69,12 @@ impl Parity {
         })
     }
 
+    /// Devices' worth of parity in a row.
+    #[must_use]
+    pub fn parities(&self) -> u64 {
+        self.parities
+    }
+
     /// Devices in all.
     #[must_use]
     pub fn devices(&self) -> u64 {

@@ -24,6 +24,7 @@ pub(super) struct Scan {
     members: Vec<md::Member>,
     /// Volumes that are physical volumes of LVM2.
     physical: Vec<lvm::Physical>,
+    budget: lvm::Budget,
 }
 
 /// Where a partitioned device may be looked into.
@@ -166,7 +167,10 @@ impl Scan {
         if let Some(data) = &volume.data {
             match volume.signature.holds {
                 Holds::RaidMember => self.members.extend(md::Member::open(&volume.name, data, parts)),
-                Holds::LvmMember => self.physical.extend(lvm::Physical::open(&volume.name, data, parts)),
+                Holds::LvmMember => {
+                    let physical = lvm::Physical::open(&volume.name, data, parts, &mut self.budget);
+                    self.physical.extend(physical);
+                }
                 _ => {}
             }
         }

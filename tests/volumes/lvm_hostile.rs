@@ -176,6 +176,29 @@ fn impossible_volumes_are_refused_alone_and_in_words() {
 }
 
 #[test]
+fn volumes_that_multiply_inside_of_each_other_are_cut_off() {
+    let mut logical = String::new();
+    for number in 0..24 {
+        let next = if number < 23 {
+            format!("x{}", number + 1)
+        } else {
+            "i".to_owned()
+        };
+        let stripes = format!("\"{next}\", 0, \"{next}\", 0, \"{next}\", 0, \"{next}\", 0");
+        logical += &format!(
+            "x{number} {{ status = [\"VISIBLE\"] segment1 {{ start_extent = 0 extent_count = 4 type = \"striped\" stripe_size = 8
+             stripes = [{stripes}] }} }}\n"
+        );
+    }
+    let began = Instant::now();
+    let found = found(&group(&format!("{LOGICAL} {logical}")));
+    exercise(&found);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(named(&found, "vg0-x0").problem.is_some());
+    assert!(named(&found, "vg0-x22").data.is_some());
+}
+
+#[test]
 fn a_write_through_cache_is_looked_past() {
     let cache =
         "x { status = [\"VISIBLE\"] segment1 { start_extent = 0 extent_count = 2 type = \"cache\" origin = \"i\"
@@ -234,4 +257,14 @@ fn a_group_of_thousands_of_volumes_is_bounded_in_time_and_number() {
     let found = found(&group(&logical));
     assert_eq!(found.volumes.len(), 2 + 4096);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn metadata_without_end_is_not_read_whole() {
+    // Each of the disks tells two megabytes.
+    let text = format!("{}\n{}", group(LOGICAL).trim_end_matches('\0'), "#".repeat(2 << 20));
+    let disks = (0..24).map(|number| Patched::new(disk(number, &text)) as std::sync::Arc<dyn vaultfs::image::ReadAt>);
+    let found = found_in(disks.collect());
+    assert!(named(&found, "vg0-a").data.is_some());
+    assert_problem(&found, "there is too much of it");
 }

@@ -132,6 +132,12 @@ pub fn drawn(images: &[Vec<u8>], rows: &[&str], chunk: usize) -> Vec<u8> {
     bytes
 }
 
+/// The exclusive or of all.
+pub fn all_together(parts: &[Vec<u8>]) -> Vec<u8> {
+    let xor = |at: usize| parts.iter().fold(0, |byte, part| byte ^ part[at]);
+    (0..parts[0].len()).map(xor).collect()
+}
+
 fn images(lab: &Lab, name: &str, count: usize) -> Vec<Vec<u8>> {
     (0..count)
         .map(|image| lab.expected(&format!("{name}_rimage_{image}")))
@@ -202,6 +208,11 @@ fn arrays_have_their_chunks_where_each_layout_puts_them() {
     assert_bytes(&found, "vg0-r1", &images("r1", 2)[1]);
     let [_, second, third, _] = <[_; 4]>::try_from(images("r10", 4)).unwrap();
     assert_bytes(&found, "vg0-r10", &interleave(&[second, third], chunk));
+    let mut rebuilt = images("r5", 4);
+    rebuilt[0] = all_together(&rebuilt[1..]);
+    assert_bytes(&found, "vg0-r5", &drawn(&rebuilt, &left_symmetric, chunk));
+    assert_refused(&found, "vg0-r6", "is missing");
+    let found = found_on(&[&lab.disks[2], &lab.disks[3], &lab.disks[4]]);
     assert_refused(&found, "vg0-r5", "is missing");
 }
 

@@ -372,8 +372,12 @@ fn the_freshest_member_of_a_mirror_is_read() {
 
 #[test]
 fn an_array_that_lacks_data_is_told_and_not_read() {
-    let stripes = made(0, 2, |_| {});
-    for members in [&stripes[..1], &made(5, 3, |_| {})[..2]] {
+    let (stripes, five, six) = (
+        made(0, 2, |_| {}),
+        made(5, 4, |_| {}),
+        made(6, 5, |member| member.layout = 2),
+    );
+    for members in [&stripes[..1], &five[..2], &six[..4]] {
         let found = found(members);
         let array = named(&found, "md_data");
         assert!(array.data.is_none());
@@ -384,10 +388,40 @@ fn an_array_that_lacks_data_is_told_and_not_read() {
 }
 
 #[test]
+fn what_a_missing_member_had_is_rebuilt_from_the_others() {
+    let chunk = 64 * KIB;
+    let layouts = [
+        (4, 0, ["0 1 2 p"; 4]),
+        (5, 2, ["0 1 2 p", "1 2 p 0", "2 p 0 1", "p 0 1 2"]),
+    ];
+    for (level, layout, rows) in layouts {
+        let members = made(level, 4, |member| member.layout = layout);
+        for missing in 0..4 {
+            let mut parts = parts(&members);
+            let others: Vec<_> = (0..4)
+                .filter(|number| *number != missing)
+                .map(|number| parts[number].clone())
+                .collect();
+            parts[missing] = crate::lvm_types::all_together(&others);
+            let expected = crate::lvm_types::drawn(&parts, &rows, chunk);
+            let mut there = members.clone();
+            there.remove(missing);
+            let found = found(&there);
+            assert!(
+                bytes_of(named(&found, "md_data")) == expected,
+                "level {level} without {missing}"
+            );
+            assert_problem(&found, "3 of 4 members are there");
+        }
+    }
+}
+
+#[test]
 fn arrays_are_called_as_linux_calls_them_and_have_partitions() {
     let table = [
         ("host:0", "md0", "/dev/md/0"),
         ("127", "md127", "/dev/md/127"),
+        ("host:md7", "md7", "/dev/md/md7"),
         ("a:b/../c", "md_b_.._c", "/dev/md/b_.._c"),
     ];
     for (name, expected, alias) in table {

@@ -263,3 +263,44 @@ fn every_damaged_volume_group_is_survived() {
 fn every_damaged_signature_is_survived() {
     survive(&signatures(), 0x516);
 }
+
+#[test]
+fn a_thousand_partitions_over_each_other_are_found_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = blank(dir.path(), "disk.img", 4 * MIB);
+    run(&["sgdisk", "--resize-table=1024", "-a", "1", "-n", "1:300:0", text(&path)]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let entry = bytes[1024..1152].to_vec();
+    for number in 1..1024 {
+        bytes[1024 + number * 128..][..128].copy_from_slice(&entry);
+        // Each begins a sector later.
+        put(
+            &mut bytes,
+            1024 + number * 128 + 32,
+            300 + u32::try_from(number).unwrap(),
+        );
+    }
+    repair_gpt(&mut bytes);
+    let began = Instant::now();
+    let found = found_in_bytes(bytes.clone());
+    assert_eq!(found.volumes.len(), 1024);
+    assert!(found.problems.len() < 32, "{:?}", found.problems.len());
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+    for (count, size) in [
+        (u32::MAX, 128),
+        (1 << 20, 128),
+        (128, 0),
+        (128, 1),
+        (128, u32::MAX),
+        (1024, 4096),
+    ] {
+        for header in [512, bytes.len() - 512] {
+            put(&mut bytes, header + 80, count);
+            put(&mut bytes, header + 84, size);
+        }
+        repair_gpt(&mut bytes);
+        let found = found_in_bytes(bytes.clone());
+        assert_eq!(names(&found), ["vda"], "{count} entries of {size}");
+        assert_problem(&found, "the primary GPT");
+    }
+}

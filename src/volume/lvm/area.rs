@@ -18,13 +18,13 @@ struct Location {
     checksum: u32,
 }
 
-/// Reads the text in force. `None` if the area is not used.
+/// Reads the text in force, and takes its length from `budget`. `None` if the area is not used.
 ///
 /// # Errors
 /// A clause about the metadata.
 /// # Source
 /// lvm2 lib/format_text/layout.h, `struct mda_header` and `struct raw_locn`.
-pub(super) fn load(image: &dyn ReadAt, area: Area) -> Result<Option<String>, String> {
+pub(super) fn load(image: &dyn ReadAt, area: Area, budget: &mut u64) -> Result<Option<String>, String> {
     let mut header = vec![0; to_usize(HEADER_LEN)];
     read(image, area.offset, &mut header)?;
     let Some((size, location)) = decode(&header, area)? else {
@@ -34,6 +34,8 @@ pub(super) fn load(image: &dyn ReadAt, area: Area) -> Result<Option<String>, Str
     if !(HEADER_LEN..size).contains(&offset) || len > TEXT_LEN_MAX || len > size.saturating_sub(HEADER_LEN) {
         return Err("lies outside of its area".to_owned());
     }
+    let left = budget.checked_sub(len);
+    *budget = left.ok_or("is not read: there is too much of it on the disks of this backup")?;
     let mut text = vec![0; to_usize(len)];
     // What does not fit before the end of the area goes on behind the header.
     let straight = to_usize(len.min(size.saturating_sub(offset)));

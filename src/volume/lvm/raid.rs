@@ -6,6 +6,7 @@ use crate::bytes::{le_u32, le_u64, to_u64};
 use crate::image::ReadAt;
 use crate::volume::mapped::{Mapped, Target};
 use crate::volume::parity::Parity;
+use crate::volume::rebuilt::complete;
 
 /// What the metadata volume of an image says.
 ///
@@ -77,7 +78,12 @@ pub(super) fn push(
                 Parity::new(md_level, algorithm, devices)
             });
             let parity = parity.ok_or_else(|| format!("{level} on {} images is not supported", data.len()))?;
-            let targets = data.into_iter().map(target).collect::<Result<_, _>>()?;
+            let why = data
+                .iter()
+                .find_map(|image| image.as_ref().err().cloned())
+                .unwrap_or_default();
+            let members = data.into_iter().map(|image| target(image).ok()).collect();
+            let targets = complete(members, parity.parities(), |_| why.clone())?;
             mapped.push_parity(targets, parity, chunk, len)?;
         }
     }

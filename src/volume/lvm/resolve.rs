@@ -212,6 +212,10 @@ impl<'a> Resolver<'a> {
                 data: self.logical(image).map_err(|why| about(image, &why)),
             })
             .collect();
+        if images.iter().any(|image| image.data.is_err()) {
+            // What is rebuilt asks all others once more.
+            self.parts = self.parts.saturating_mul(2);
+        }
         let stale = raid::push(&array.level, array.chunk, images, len, mapped)?;
         for index in stale {
             if let Some((_, image)) = array.images.get(index) {

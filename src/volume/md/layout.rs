@@ -7,6 +7,7 @@ use super::superblock::Superblock;
 use crate::bytes::{to_u64, to_usize};
 use crate::volume::mapped::{Mapped, Target};
 use crate::volume::parity::Parity;
+use crate::volume::rebuilt::complete;
 
 /// Most sizes that the members of one RAID 0 may have.
 const ZONES_MAX: usize = 64;
@@ -44,10 +45,14 @@ fn target(member: &Member, offset: u64) -> Target {
 
 /// All members, or which of them is missing.
 fn all<'a>(slots: &Slots<'a>) -> Result<Vec<&'a Member>, String> {
-    let numbered = slots.iter().zip(0_u32..);
+    let numbered = slots.iter().zip(0_usize..);
     numbered
-        .map(|(slot, number)| slot.ok_or_else(|| format!("its member {number} is missing or out of date")))
+        .map(|(slot, number)| slot.ok_or_else(|| missing(number)))
         .collect()
+}
+
+fn missing(number: usize) -> String {
+    format!("its member {number} is missing or out of date")
 }
 
 /// The length rounded down to whole chunks.
@@ -132,7 +137,8 @@ fn parity(array: &Superblock, slots: &Slots<'_>, mapped: &mut Mapped) -> Result<
     let level = array.level.cast_unsigned();
     let layout = Parity::new(level, array.layout, to_u64(slots.len()));
     let layout = layout.ok_or_else(|| format!("layout {} of level {level} is not supported", array.layout))?;
-    let targets = all(slots)?.into_iter().map(|member| target(member, 0)).collect();
+    let members = slots.iter().map(|slot| slot.map(|member| target(member, 0))).collect();
+    let targets = complete(members, layout.parities(), missing)?;
     let len = whole_chunks(array.size, array.chunk).checked_mul(layout.data_devices());
     Ok(mapped.push_parity(
         targets,
