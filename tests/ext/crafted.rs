@@ -232,6 +232,28 @@ fn damage_in_a_later_extent_leaves_the_earlier_ones() {
 }
 
 #[test]
+fn a_block_map_of_nothing_but_itself_is_not_followed_for_ever() {
+    let Some(mut craft) = Craft::plain() else { return };
+    let hole = craft.inode("hole");
+    let at = craft.at(hole);
+    // Three blocks at the end of the volume: all entries of the first are the second, and of that the third, which is empty.
+    let last = u32::try_from(craft.bytes.len() / BLOCK).unwrap() - 1;
+    for (block, child) in [(last - 2, last - 1), (last - 1, last), (last, 0)] {
+        let entries = child.to_le_bytes().repeat(BLOCK / 4);
+        craft.put(block as usize * BLOCK, &entries);
+    }
+    let flags = le_u32(&craft.bytes, at + 0x20).unwrap() & !0x8_0000;
+    let mut map = vec![0; 60];
+    map[56..].copy_from_slice(&(last - 2).to_le_bytes());
+    craft.put(at + 0x20, &flags.to_le_bytes()).put(at + 0x28, &map);
+    craft.put(at + 4, &[0xff; 4]).put(at + 0x6c, &[0xff, 0, 0, 0]);
+    let began = std::time::Instant::now();
+    let content = Content::open(craft.open(), craft.volume(), hole).unwrap();
+    assert!(content.next_data(0).is_err());
+    assert!(began.elapsed() < std::time::Duration::from_secs(1));
+}
+
+#[test]
 fn trees_of_hashes_with_cycles_are_left_for_the_list() {
     let Some(craft) = Craft::plain() else { return };
     let large = craft.inode("large");
