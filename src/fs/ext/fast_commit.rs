@@ -11,8 +11,10 @@ use super::mapping::{self, Flow, Run, Runs};
 use crate::bytes::{le_u16, le_u32, to_usize};
 use crate::fs::{Error, Result};
 
-/// Most runs of a file whose map is changed.
-const MOST_RUNS: usize = 1 << 16;
+/// Most runs of all files whose maps are changed.
+const MOST_RUNS: usize = 1 << 19;
+/// Most changes that cannot be done before the rest is left out.
+const MOST_FAILURES: usize = 100;
 /// Most inodes that are changed.
 const MOST_INODES: usize = 1 << 16;
 /// Blocks that a file with extents can have.
@@ -24,7 +26,10 @@ const COOKIES: u64 = 1 << 48;
 #[derive(Debug, Default)]
 pub(super) struct FastCommits {
     inodes: BTreeMap<u64, Vec<u8>>,
-    maps: BTreeMap<u64, Vec<Run>>,
+    /// Maps that were changed, each by the first block of its runs.
+    maps: BTreeMap<u64, BTreeMap<u64, Run>>,
+    /// Runs in them.
+    runs: usize,
     directories: BTreeMap<u64, Edits>,
 }
 
@@ -77,10 +82,15 @@ impl FastCommits {
     /// # Errors
     /// `Image`; a change that cannot be done is left out.
     pub(super) fn apply(disk: &mut Disk, changes: Vec<Change>) -> Result<()> {
+        let mut failures = 0_usize;
         for change in changes {
             match disk.change(change) {
                 Err(Error::Image(error)) => return Err(error.into()),
-                Ok(()) | Err(_) => {}
+                Err(_) => failures = failures.saturating_add(1),
+                Ok(()) => {}
+            }
+            if failures > MOST_FAILURES {
+                break;
             }
         }
         Ok(())
@@ -98,7 +108,7 @@ impl FastCommits {
 
     /// Collects the runs of a file whose map was changed; `None` if it was not.
     pub(super) fn walk(&self, number: u64, runs: &mut Runs) -> Option<Flow> {
-        for run in self.maps.get(&number)? {
+        for run in self.maps.get(&number)?.values() {
             if run.end() <= runs.wanted.start {
                 runs.pass(run.end());
             } else if runs.push(*run).is_break() {
@@ -215,11 +225,14 @@ impl Disk {
         if new.len == 0 || new.first >= end {
             return Ok(());
         }
-        let old = match self.fast.maps.get(&number) {
-            Some(map) => map.clone(),
-            None => self.whole_map(number)?,
+        if !self.fast.maps.contains_key(&number) {
+            let map = self.whole_map(number)?;
+            self.fast.maps.insert(number, map);
+        }
+        self.fast.runs = self.fast.runs.saturating_add(2);
+        let Some(map) = self.fast.maps.get_mut(&number) else {
+            return Ok(());
         };
-        let mut map = Vec::with_capacity(old.len().saturating_add(2));
         let piece = |run: &Run, from: u64, to: u64| Run {
             first: from,
             len: to.saturating_sub(from),
@@ -227,31 +240,37 @@ impl Disk {
                 .target
                 .map(|target| target.saturating_add(from.saturating_sub(run.first))),
         };
-        for run in old.iter().filter(|run| run.first < new.first) {
-            map.push(piece(run, run.first, run.end().min(new.first)));
+        let before = map.range(..new.first).next_back().map(|(_, run)| *run);
+        let mut met: Vec<Run> = before.into_iter().filter(|run| run.end() > new.first).collect();
+        met.extend(map.range(new.first..end).map(|(_, run)| *run));
+        for run in met {
+            map.remove(&run.first);
+            if run.first < new.first {
+                map.insert(run.first, piece(&run, run.first, new.first));
+            }
+            if run.end() > end {
+                map.insert(end, piece(&run, end, run.end()));
+            }
         }
-        map.push(new);
-        for run in old.iter().filter(|run| run.end() > new.end()) {
-            map.push(piece(run, run.first.max(new.end()), run.end()));
-        }
-        if map.len() <= MOST_RUNS {
-            self.fast.maps.insert(number, map);
-        }
+        map.insert(new.first, piece(&new, new.first, end));
         Ok(())
     }
 
-    /// All runs of a file.
-    fn whole_map(&self, number: u64) -> Result<Vec<Run>> {
+    /// All runs of a file that have a place.
+    fn whole_map(&mut self, number: u64) -> Result<BTreeMap<u64, Run>> {
         let node = Node::load(self, number)?;
-        let mut map: Vec<Run> = Vec::new();
+        let mut map = BTreeMap::new();
         let mut at = 0;
-        while at < MAX_BLOCKS && map.len() <= MOST_RUNS {
+        while at < MAX_BLOCKS {
             for run in mapping::runs(self, &node, at..MAX_BLOCKS)? {
                 at = run.end();
-                // Runs that follow a hole are all that is kept.
                 if run.target.is_some() {
-                    map.push(run);
+                    map.insert(run.first, run);
+                    self.fast.runs = self.fast.runs.saturating_add(1);
                 }
+            }
+            if self.fast.runs > MOST_RUNS {
+                return Err(node.corrupt("its block map is too large to be changed"));
             }
         }
         Ok(map)
