@@ -60,6 +60,13 @@ impl Ext {
         if !superblock::fits(&sb, volume.len()) {
             notes.push("the file system is larger than the volume; what lies behind its end cannot be read".to_owned());
         }
+        if !sb.is_valid {
+            notes
+                .push("the file system was in use and has no journal; the newest changes may be half there".to_owned());
+        }
+        if sb.has_errors {
+            notes.push("the kernel found errors in this file system before it was backed up".to_owned());
+        }
         let mut disk = Disk::new(volume, sb, Overlay::default());
         let recovery = journal::recover(&disk)?;
         notes.extend(recovery.notes);
