@@ -214,7 +214,7 @@ fn every_damaged_ext_image_is_survived_2() {
 }
 
 #[test]
-#[ignore = "long: 200,000 damaged images"]
+#[ignore = "long: 250,000 damaged images"]
 fn every_damaged_ext_image_is_survived_at_length() {
     if !can_loop_mount() {
         return;
