@@ -21,5 +21,7 @@ mod hostile;
 mod images;
 #[path = "ext/journals.rs"]
 mod journals;
+#[path = "ext/reach.rs"]
+mod reach;
 #[path = "ext/special.rs"]
 mod special;

@@ -10,6 +10,7 @@ mod directory;
 mod dirent;
 mod disk;
 mod extent_tree;
+mod fast_commit;
 mod features;
 mod fold;
 mod group;
@@ -31,6 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::disk::Disk;
+use self::fast_commit::{FastCommits, Said};
 use self::htree::Answer;
 use self::inode::{EA_INODE_FL, ENCRYPT_FL, Node, ROOT};
 use self::overlay::Overlay;
@@ -58,6 +60,13 @@ impl Ext {
         if !superblock::fits(&sb, volume.len()) {
             notes.push("the file system is larger than the volume; what lies behind its end cannot be read".to_owned());
         }
+        if !sb.is_valid {
+            notes
+                .push("the file system was in use and has no journal; the newest changes may be half there".to_owned());
+        }
+        if sb.has_errors {
+            notes.push("the kernel found errors in this file system before it was backed up".to_owned());
+        }
         let mut disk = Disk::new(volume, sb, Overlay::default());
         let recovery = journal::recover(&disk)?;
         notes.extend(recovery.notes);
@@ -71,6 +80,7 @@ impl Ext {
                 Err(error) => notes.push(format!("the superblock in the journal is not used: {error}")),
             }
         }
+        FastCommits::apply(&mut disk, recovery.changes)?;
         let orphans = orphan::list(&disk)?;
         Ok(Self { disk, orphans, notes })
     }
@@ -125,6 +135,11 @@ impl FileSystem for Ext {
         let node = self.node_of_type(directory, FileType::Directory)?;
         if name.is_empty() || name.len() > dirent::NAME_LEN || name == b"." || name == b".." {
             return Ok(None);
+        }
+        match self.disk.fast.directory(directory.0).map(|edits| edits.of(name)) {
+            Some(Said::Here(inode)) => return Ok(Some(Inode(u64::from(inode)))),
+            Some(Said::Gone) => return Ok(None),
+            Some(Said::Nothing) | None => {}
         }
         match htree::find(&self.disk, &node, name)? {
             Answer::Found(inode) => Ok(Some(inode)),

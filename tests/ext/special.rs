@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -211,6 +212,57 @@ fn a_journal_on_another_volume_is_told() {
     assert!(notes.iter().any(|note| note.contains("another volume")), "{notes:?}");
 }
 
+#[test]
+fn what_the_superblock_says_of_its_state_is_told() {
+    if !can_loop_mount() {
+        return;
+    }
+    let image = Image::new(8 << 20, "-t ext2 -b 1024");
+    let mount = LoopMount::new(&image.path, "noatime");
+    fs::write(mount.path().join("file"), "content").unwrap();
+    rustix::fs::syncfs(File::open(mount.path()).unwrap()).unwrap();
+    let copy = image.dir.path().join("copy");
+    fs::copy(&image.path, &copy).unwrap();
+    unmount(mount);
+    let notes = open(&copy).summary().notes;
+    assert!(notes.len() == 1 && notes[0].contains("no journal"), "{notes:?}");
+    assert_eq!(open(&image.path).summary().notes, [""; 0]);
+    debugfs(&image.path, "set_super_value state 3\n");
+    let notes = open(&image.path).summary().notes;
+    assert!(notes.len() == 1 && notes[0].contains("errors"), "{notes:?}");
+}
+
+#[test]
+fn names_without_case_are_found_by_their_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("dir")).unwrap();
+    let name = |index: u32| format!("A File of Number {index} and some more");
+    for index in 0..300 {
+        File::create(root.join("dir").join(name(index))).unwrap();
+    }
+    let image = Image::new(
+        8 << 20,
+        &format!("-t ext4 -b 1024 -O casefold -E encoding=utf8 -d {}", root.display()),
+    );
+    debugfs(&image.path, "set_inode_field dir flags 0x40080000\n");
+    // Builds the trees of hashes; its exit code says that it changed something.
+    Command::new("e2fsck").arg("-fyD").arg(&image.path).output().unwrap();
+    let counted = Arc::new(Counted::new(&image.path));
+    let fs = Ext::open(Arc::<Counted>::clone(&counted)).unwrap();
+    let dir = fs.lookup(fs.root(), b"dir").unwrap().unwrap();
+    let size = fs.attr(dir).unwrap().size;
+    for index in 0..300 {
+        let found = fs.lookup(dir, name(index).as_bytes()).unwrap();
+        counted.taken();
+        assert!(found.is_some());
+        assert_eq!(fs.lookup(dir, name(index).to_uppercase().as_bytes()).unwrap(), found);
+        let (_, bytes) = counted.taken();
+        assert!(bytes < size / 2, "{bytes} of {size} bytes were read: not by the tree");
+    }
+    assert_eq!(fs.lookup(dir, b"absent").unwrap(), None);
+}
+
 /// Makes a directory of many files and compares it whole; gives how long a lookup and the listing take.
 fn large_directory(count: u64, size: u64, options: &str) {
     let image = Image::new(size, options);
@@ -275,6 +327,24 @@ struct Counted {
     bytes: AtomicU64,
 }
 
+impl Counted {
+    fn new(path: &Path) -> Self {
+        Self {
+            inner: files::volume(path),
+            reads: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads and bytes since the last time.
+    fn taken(&self) -> (u64, u64) {
+        (
+            self.reads.swap(0, Ordering::Relaxed),
+            self.bytes.swap(0, Ordering::Relaxed),
+        )
+    }
+}
+
 impl ReadAt for Counted {
     fn len(&self) -> u64 {
         self.inner.len()
@@ -295,23 +365,13 @@ impl ReadAt for Counted {
 #[test]
 fn opening_reads_the_superblock_and_attr_reads_one_inode() {
     let image = Image::new(32 << 20, "-t ext4 -b 4096");
-    let counted = Arc::new(Counted {
-        inner: files::volume(&image.path),
-        reads: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-    });
-    let taken = || {
-        (
-            counted.reads.swap(0, Ordering::Relaxed),
-            counted.bytes.swap(0, Ordering::Relaxed),
-        )
-    };
+    let counted = Arc::new(Counted::new(&image.path));
     let fs = Ext::open(Arc::<Counted>::clone(&counted)).unwrap();
-    assert_eq!(taken(), (1, 1024));
+    assert_eq!(counted.taken(), (1, 1024));
     fs.attr(fs.root()).unwrap();
-    assert_eq!(taken(), (2, 4096 + 256), "the descriptors once");
+    assert_eq!(counted.taken(), (2, 4096 + 256), "the descriptors once");
     fs.attr(fs.root()).unwrap();
-    assert_eq!(taken(), (1, 256));
+    assert_eq!(counted.taken(), (1, 256));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::dirent::{Broken, Entries, Entry, record_len};
 use super::disk::{Disk, corrupt};
+use super::fast_commit::Said;
 use super::features::Incompat;
 use super::inode::{INDEX_FL, Node};
 use super::names::Names;
@@ -26,6 +27,41 @@ const MOST_BYTES: u64 = 1 << 30;
 /// # Errors
 /// `Corrupt`; `Image`.
 pub(super) fn read(
+    disk: &Disk,
+    node: &Node,
+    cookie: u64,
+    visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+) -> Result<()> {
+    let Some(edits) = disk.fast.directory(node.number) else {
+        return read_stored(disk, node, cookie, visit);
+    };
+    let mut stopped = false;
+    let stored = if edits.is_new() {
+        Ok(())
+    } else {
+        read_stored(disk, node, cookie, &mut |entry, next| {
+            let flow = match edits.of(entry.name) {
+                Said::Nothing => visit(entry, next),
+                Said::Gone | Said::Here(_) => ControlFlow::Continue(()),
+            };
+            stopped = flow.is_break();
+            flow
+        })
+    };
+    if stopped {
+        return stored;
+    }
+    for (name, inode, next) in edits.added(cookie) {
+        let (kind, end) = (0, 0);
+        if visit(&Entry { inode, name, kind, end }, next).is_break() {
+            break;
+        }
+    }
+    stored
+}
+
+/// The entries on the volume.
+fn read_stored(
     disk: &Disk,
     node: &Node,
     cookie: u64,

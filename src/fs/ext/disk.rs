@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::fast_commit::FastCommits;
 use super::group::Groups;
 use super::overlay::Overlay;
 use super::superblock::Superblock;
@@ -19,6 +20,8 @@ pub(super) struct Disk {
     pub(super) overlay: Overlay,
     /// The superblock.
     pub(super) sb: Superblock,
+    /// What fast commits changed since the last transaction.
+    pub(super) fast: FastCommits,
     /// Group descriptors met so far.
     pub(super) groups: Groups,
     /// What is wrong with directories met so far, and where: a listing in parts tells it at its end.
@@ -35,6 +38,7 @@ impl Disk {
             volume,
             overlay,
             sb,
+            fast: FastCommits::default(),
             groups: Groups::default(),
             damaged: Mutex::default(),
         }

@@ -4,6 +4,7 @@
 //! block that no later transaction revoked goes into the overlay. As in the kernel, the log ends where the next transaction is not
 //! whole.
 
+mod fast;
 mod log;
 mod record;
 mod scan;
@@ -11,6 +12,7 @@ mod sums;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::fast::Change;
 use self::log::Log;
 use self::record::{Format, JournalSuperblock};
 use self::scan::{End, Scan, is_after};
@@ -18,7 +20,6 @@ use super::disk::Disk;
 use super::features::{Compat, Incompat};
 use super::inode::Node;
 use super::overlay::Copy;
-use crate::bytes::{le_u16, le_u32};
 use crate::fs::{Error, FileType, Result};
 
 /// What recovery would do.
@@ -26,6 +27,8 @@ use crate::fs::{Error, FileType, Result};
 pub(super) struct Recovery {
     /// Blocks that it would write, and where their content is.
     pub(super) copies: BTreeMap<u64, Copy>,
+    /// What fast commits changed since.
+    pub(super) changes: Vec<Change>,
     /// What a user should know of it, in sentences.
     pub(super) notes: Vec<String>,
 }
@@ -34,6 +37,7 @@ impl Recovery {
     fn not_done(why: &str) -> Self {
         Self {
             copies: BTreeMap::new(),
+            changes: Vec::new(),
             notes: vec![format!(
                 "the journal was not replayed ({why}); the newest changes may be missing or half there"
             )],
@@ -66,11 +70,14 @@ pub(super) fn recover(disk: &Disk) -> Result<Recovery> {
     }
     let scan = Scan::run(&superblock, &mut log)?;
     let mut recovery = replay(disk, &superblock, &mut log, &scan)?;
-    if has_fast_commit(&superblock, &mut log, scan.sequence) {
-        recovery.notes.push(
-            "the journal ends with fast commits, which are not replayed: the changes of the last seconds are missing"
-                .to_owned(),
-        );
+    if scan.end == End::Whole && superblock.fast_commit_blocks > 0 {
+        recovery.changes = fast::changes(&superblock, &mut log, scan.sequence)?;
+        if !recovery.changes.is_empty() {
+            let count = recovery.changes.len();
+            recovery
+                .notes
+                .push(format!("{count} changes of fast commits were replayed in memory"));
+        }
     }
     Ok(recovery)
 }
@@ -135,21 +142,6 @@ fn replay(disk: &Disk, superblock: &JournalSuperblock, log: &mut Log<'_>, scan: 
             "{bad} blocks in the journal are damaged and were left as they were before"
         ));
     }
-    Ok(Recovery { copies, notes })
-}
-
-/// Says whether the area of fast commits begins with one that follows the last transaction.
-///
-/// # Source
-/// Linux Documentation/filesystems/ext4/journal.rst, "Fast Commits"; fs/ext4/fast_commit.h, `struct ext4_fc_head`.
-fn has_fast_commit(superblock: &JournalSuperblock, log: &mut Log<'_>, sequence: u32) -> bool {
-    const HEAD: u16 = 9;
-    if superblock.fast_commit_blocks == 0 {
-        return false;
-    }
-    // The block in between is not used.
-    let Ok(Some(block)) = log.block(superblock.last.saturating_add(1)) else {
-        return false;
-    };
-    le_u16(block, 0) == Some(HEAD) && le_u32(block, 8) == Some(sequence)
+    let changes = Vec::new();
+    Ok(Recovery { copies, changes, notes })
 }

@@ -42,6 +42,8 @@ pub(super) struct Runs {
     next: u64,
     /// Blocks of the tree that may still be read.
     budget: usize,
+    /// Extents met so far, of which every sound block of a tree has some.
+    pushed: usize,
     /// Blocks of content and of the tree met so far, instead of runs.
     tally: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Runs {
             wanted,
             runs: Vec::new(),
             budget: NODES,
+            pushed: 0,
             tally: None,
         }
     }
@@ -88,7 +91,10 @@ impl Runs {
                 Flow::Continue(())
             }
             None => {
-                self.zeros_to(first);
+                // A tree of nothing but itself could otherwise be followed for hours, a part at a time.
+                if self.pushed >= NODES / 4 {
+                    self.zeros_to(first);
+                }
                 Flow::Break(())
             }
         }
@@ -96,6 +102,7 @@ impl Runs {
 
     /// Adds a run; what lies between the one before and this one is a hole.
     pub(super) fn push(&mut self, run: Run) -> Flow {
+        self.pushed = self.pushed.saturating_add(1);
         if let Some(count) = &mut self.tally {
             let inside = run.end().min(self.wanted.end).saturating_sub(run.first);
             *count = count.saturating_add(inside);
@@ -155,7 +162,9 @@ pub(super) fn runs(disk: &Disk, node: &Node, wanted: Range<u64>) -> Result<Vec<R
     }
     let start = wanted.start;
     let mut found = Runs::new(wanted);
-    let walked = if node.has(EXTENTS_FL) {
+    let walked = if let Some(flow) = disk.fast.walk(node.number, &mut found) {
+        Ok(flow)
+    } else if node.has(EXTENTS_FL) {
         extent_tree::walk(disk, node, &mut found)
     } else {
         block_map::walk(disk, node, &mut found)

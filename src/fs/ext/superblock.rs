@@ -14,6 +14,8 @@ pub(super) const SUPERBLOCK_LEN: usize = 1024;
 const MAGIC: u16 = 0xef53;
 /// Flag in `s_flags`: names are hashed as unsigned characters.
 const FLAGS_UNSIGNED_HASH: u32 = 0x2;
+/// Flag in `s_state`: unmounted. Without a journal, it is not set while the file system is in use.
+const STATE_VALID: u16 = 0x1;
 /// Flag in `s_state`: errors were seen, so the kernel leaves orphans alone.
 const STATE_ERROR: u16 = 0x2;
 
@@ -53,6 +55,8 @@ pub(super) struct Superblock {
     pub(super) last_orphan: u32,
     /// Inode that lists orphans.
     pub(super) orphan_file_inum: u32,
+    /// Says whether it was unmounted, or has a journal for when it was not.
+    pub(super) is_valid: bool,
     /// Says whether the kernel noted errors.
     pub(super) has_errors: bool,
     /// Secret of the directory hashes.
@@ -139,6 +143,7 @@ impl Superblock {
             journal_inum: low32(0xe0),
             last_orphan: low32(0xe8),
             orphan_file_inum: low32(0x280),
+            is_valid: u16_at(0x3a) & STATE_VALID != 0 || features.compat(Compat::HasJournal),
             has_errors: u16_at(0x3a) & STATE_ERROR != 0,
             hash_seed: [low32(0xec), low32(0xf0), low32(0xf4), low32(0xf8)],
             hash_version: raw.get(0xfc).copied().unwrap_or_default(),

@@ -55,6 +55,11 @@ impl<'a> Log<'a> {
         self.len
     }
 
+    /// Bytes of a block.
+    pub(super) fn block_size(&self) -> u64 {
+        self.disk.sb.block_size
+    }
+
     /// The run with a block of the log, and the block of the volume that it is.
     fn target(&self, block: u64) -> Option<(Run, u64)> {
         let index = self.runs.partition_point(|run| run.end() <= block);

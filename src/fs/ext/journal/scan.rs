@@ -8,8 +8,11 @@ use super::sums;
 use crate::bytes::to_u64;
 use crate::fs::Result;
 
-/// Most writes and revocations that are collected.
-const MOST_RECORDS: usize = 2 << 20;
+/// Most writes and revocations that are collected, and most blocks of the journal's own that are read.
+const MOST_RECORDS: u64 = 2 << 20;
+/// Most bytes of the log that are read; a sum of whole transactions takes longer, and is of a time of small journals.
+const MOST_BYTES: u64 = 8 << 30;
+const MOST_SUMMED_BYTES: u64 = 2 << 30;
 
 /// A copy of a block in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,13 @@ impl Scan {
         let mut at = superblock.start;
         // No block of a sound log is met twice.
         let mut left = superblock.last;
+        let most_bytes = if superblock.sums_transactions {
+            MOST_SUMMED_BYTES
+        } else {
+            MOST_BYTES
+        };
+        let most = MOST_RECORDS.min(most_bytes / log.block_size());
+        let mut heads = 0_usize;
         while let Some(rest) = left.checked_sub(1) {
             left = rest;
             let Some(block) = log.block(at)?.map(<[u8]>::to_vec) else {
@@ -135,7 +145,8 @@ impl Scan {
             }
             let held = scan.writes.len().saturating_add(scan.revoked.len());
             let more = pending.writes.len().saturating_add(pending.revoked.len());
-            if held.saturating_add(more) > MOST_RECORDS {
+            heads = heads.saturating_add(1);
+            if to_u64(held.saturating_add(more).saturating_add(heads)) > most {
                 scan.end = End::TooLarge;
                 break;
             }
