@@ -30,10 +30,7 @@ fn compare_replayed(image: &Image, what: &str) {
         notes.len() == 1 && notes[0].contains("was replayed in memory."),
         "{what}: {notes:?}"
     );
-    let before = fs::read(image.path()).unwrap();
     let ours = ours(&image.path());
-    assert!(before == fs::read(image.path()).unwrap(), "the image is not written to");
-    drop(before);
     let copy = image.copy();
     copy.fill(|_| {});
     assert_same(&ours, &kernels(&copy.path()), what);
@@ -121,7 +118,7 @@ fn change(root: &Path, random: &mut Random) -> std::io::Result<()> {
 
 /// Works for a time, cuts the power, compares; then the same on what is left, with a log that has been round.
 fn interrupted(options: &str, rounds: u64, seed: u64) {
-    let image = Image::new(320, options);
+    let image = Image::new(120, options);
     for round in 0..rounds {
         image.fill(|root| {
             // Something is in the log however early the cut comes.

@@ -247,7 +247,8 @@ impl Fields {
             free_inodes: be_u64(raw, 136)?,
             free: be_u64(raw, 144)?,
             directory_block_log: log(192)?,
-            features_2: be_u32(raw, 200)?,
+            // Old 64-bit kernels put it four bytes further on; the kernel takes both together.
+            features_2: be_u32(raw, 200)? | be_u32(raw, 204)?,
             incompat: be_u32(raw, 216)?,
             meta_uuid: field(raw, 248)?,
         })

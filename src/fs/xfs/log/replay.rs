@@ -250,3 +250,34 @@ fn inodes_of(kind: u16, format: &[u8]) -> Vec<u64> {
     };
     places.into_iter().filter_map(|at| le_u64(format, at)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intents_name_the_inodes_that_they_change() {
+        let mut format = vec![0; 16 + 2 * 32];
+        format[16] = 5;
+        format[16 + 32] = 6;
+        format[24] = 7;
+        let [block_map, attribute, exchange] = kind::INTENTS;
+        assert_eq!(inodes_of(block_map, &format), [5, 6]);
+        assert_eq!(inodes_of(attribute, &format), [5]);
+        assert_eq!(inodes_of(exchange, &format), [5, 7]);
+        assert_eq!(inodes_of(exchange, &format[..20]), [0; 0]);
+    }
+
+    #[test]
+    fn a_buffer_is_cancelled_until_its_last_cancellation() {
+        let mut cancelled = Cancelled::default();
+        for _ in 0..2 {
+            assert!(cancelled.add((100, 8)).is_ok());
+        }
+        cancelled.remove((100, 8));
+        assert!(cancelled.has((100, 8)) && !cancelled.has((100, 16)));
+        assert!(cancelled.has_in(96, 8) && !cancelled.has_in(101, 8) && !cancelled.has_in(92, 8));
+        cancelled.remove((100, 8));
+        assert!(!cancelled.has((100, 8)) && !cancelled.has_in(0, 1000));
+    }
+}
