@@ -151,7 +151,7 @@ fn a_power_cut_at_any_time_is_replayed_as_the_kernel_does() {
 }
 
 #[test]
-#[ignore = "long: a hundred power cuts"]
+#[ignore = "long: forty power cuts"]
 fn a_power_cut_at_any_of_many_times_is_replayed_as_the_kernel_does() {
     if !can_loop_mount() {
         return;
@@ -166,7 +166,7 @@ fn a_power_cut_at_any_of_many_times_is_replayed_as_the_kernel_does() {
     .into_iter()
     .zip(0..)
     {
-        interrupted(options, 25, seed + index * 1000);
+        interrupted(options, 10, seed + index * 1000);
     }
 }
 

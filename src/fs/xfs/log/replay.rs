@@ -17,6 +17,9 @@ const MAX_READ: usize = 4 << 30;
 const MAX_KNOWN: usize = 1 << 20;
 const TOO_MUCH: &str = "it changes more than fits in memory";
 
+/// The feature of intents to change attributes, in `sb_features_log_incompat`.
+const LOG_INCOMPAT_XATTRS: u32 = 1 << 0;
+
 /// Kinds of items: `XFS_LI_*`.
 mod kind {
     pub(super) const INODE: u16 = 0x123b;
@@ -62,6 +65,9 @@ fn attempt(disk: &Disk) -> Step<(Overlay, HashSet<u64>)> {
     if !disk.superblock.checksums {
         // Blocks that do not say when they were written can be newer than the log: old changes would show for a time.
         return Err(Stop::Odd("it is of version 4"));
+    }
+    if disk.superblock.log_incompat & !LOG_INCOMPAT_XATTRS != 0 {
+        return Err(Stop::Odd("it has features that are not known"));
     }
     let log = Log::new(disk).ok_or(Stop::Odd("it lies outside the volume"))?;
     let stretch = log.active()?;
