@@ -32,7 +32,7 @@ pub fn contents(dir: &Path, block: u64) {
     file.write_all_at(b"farther", (1 << 40) + 12_345).unwrap();
     file.set_len(1 << 43).unwrap();
     let file = File::create(dir.join("nothing but a hole")).unwrap();
-    file.set_len((1 << 43) - 1).unwrap();
+    file.set_len((1 << 63) - 1).unwrap();
     let file = File::create(dir.join("many extents")).unwrap();
     for index in 0..1500 {
         file.write_all_at(&random.bytes(100), index * 2 * block).unwrap();

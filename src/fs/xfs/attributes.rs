@@ -38,6 +38,8 @@ const MAX_LEAVES: usize = 16 << 10;
 const MAX_TOTAL: usize = 64 << 20;
 /// What an attribute takes in memory beside its bytes; empty ones are not free.
 const OVERHEAD: usize = 64;
+/// What a value outside the leaves counts at least: finding it is work, however short it is.
+const REMOTE_COST: usize = 4 << 10;
 
 /// As [`FileSystem::xattrs`](crate::fs::FileSystem::xattrs).
 ///
@@ -174,6 +176,7 @@ fn add_leaf(tree: &Tree<'_>, leaf: &Block, list: &mut List) -> Result<Option<(u3
             list.add(flags, name, value).ok_or_else(damaged)??;
         } else {
             let (name, block, len) = remote(entry).ok_or_else(damaged)?;
+            list.total = list.total.saturating_add(REMOTE_COST);
             let value = remote_value(tree, u64::from(block), to_usize(u64::from(len)))?;
             list.add(flags, name, &value).ok_or_else(damaged)??;
         }

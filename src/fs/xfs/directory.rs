@@ -13,11 +13,11 @@ use data::{Block, Entry};
 /// Byte of a directory's own space at which data ends and the leaves of the hash tree begin.
 const LEAF_SPACE: u64 = 1 << 35;
 
-/// Most blocks that a search without the hash tree looks at: a directory of about ten million names.
-const MAX_SCAN: u64 = 128 << 10;
+/// Most bytes that a search without the hash tree looks at: a directory of about ten million names.
+const MAX_SCAN: usize = 512 << 20;
 
-/// Most blocks without a single name that are passed by one request.
-const MAX_EMPTY: u64 = 64 << 10;
+/// Most bytes without a single name that are passed by one request.
+const MAX_EMPTY: usize = 256 << 20;
 
 /// Bytes by which addresses and cookies count.
 const ADDRESS_LOG: u32 = 3;
@@ -45,7 +45,7 @@ pub(super) fn lookup(disk: &Disk, inode: &Dinode, name: &[u8]) -> Result<Option<
     let mut left = MAX_SCAN;
     let scanned = data::blocks(disk, inode, 0, &mut |block| {
         left = left
-            .checked_sub(1)
+            .checked_sub(disk.superblock.directory_size())
             .ok_or_else(|| inode.corrupt("a directory too large for its names"))?;
         for entry in block.entries(0) {
             if !search.goes_on(&entry?) {
@@ -88,13 +88,13 @@ pub(super) fn read_dir(
     let Some(from) = cookie.checked_mul(1 << ADDRESS_LOG).filter(|from| *from < LEAF_SPACE) else {
         return Ok(());
     };
-    let mut empty: u64 = 0;
+    let mut empty: usize = 0;
     data::blocks(
         disk,
         inode,
         from >> disk.superblock.directory_log,
         &mut |block: &Block<'_>| {
-            empty = empty.saturating_add(1);
+            empty = empty.saturating_add(disk.superblock.directory_size());
             for entry in block.entries(from) {
                 let entry = entry?;
                 empty = 0;

@@ -127,3 +127,15 @@ impl Tree<'_> {
         corrupt(format!("the hash tree of inode {}", self.inode.number), block.at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_do_not_fit_are_none() {
+        assert_eq!(entries(&[0; 24], 2, 8), Some(vec![(0, 0), (0, 0)]));
+        assert_eq!(entries(&[0; 24], 3, 8), None);
+        assert_eq!(entries(&[0; 24], usize::MAX, 8), None);
+    }
+}

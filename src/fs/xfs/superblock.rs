@@ -86,6 +86,8 @@ pub(super) struct Superblock {
     pub(super) file_types: bool,
     /// Directories ignore case in ASCII.
     pub(super) ascii_ci: bool,
+    /// Features of the log that must be known to replay it.
+    pub(super) log_incompat: u32,
     /// The mark "needs repair" is set: the kernel would not mount it.
     pub(super) needs_repair: bool,
     /// The id that metadata carries.
@@ -131,6 +133,7 @@ impl Superblock {
             checksums,
             file_types: incompat & INCOMPAT_FTYPE != 0 || more_bits && fields.features_2 & features_2::FTYPE != 0,
             ascii_ci: fields.version & version::ASCII_CI != 0,
+            log_incompat: fields.log_incompat,
             needs_repair: incompat & INCOMPAT_NEEDS_REPAIR != 0,
             meta_uuid: if incompat & INCOMPAT_META_UUID != 0 {
                 fields.meta_uuid
@@ -217,6 +220,7 @@ struct Fields {
     directory_block_log: u32,
     features_2: u32,
     incompat: u32,
+    log_incompat: u32,
     meta_uuid: [u8; 16],
 }
 
@@ -247,8 +251,10 @@ impl Fields {
             free_inodes: be_u64(raw, 136)?,
             free: be_u64(raw, 144)?,
             directory_block_log: log(192)?,
-            features_2: be_u32(raw, 200)?,
+            // Old 64-bit kernels put it four bytes further on; the kernel takes both together.
+            features_2: be_u32(raw, 200)? | be_u32(raw, 204)?,
             incompat: be_u32(raw, 216)?,
+            log_incompat: be_u32(raw, 220)?,
             meta_uuid: field(raw, 248)?,
         })
     }

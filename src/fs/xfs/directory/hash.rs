@@ -35,3 +35,29 @@ fn fold(byte: u8) -> u8 {
         _ => byte,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_xfs_db() {
+        for (name, hash) in [
+            ("Name", 0x09d8_76e5),
+            ("a", 0x61),
+            ("lost+found", 0x021a_a60c),
+            ("averylongname.with.many.parts", 0xb246_0b72),
+        ] {
+            assert_eq!(of_name(name.as_bytes(), false), hash, "{name}");
+        }
+        assert_eq!(of_name(b"NAME", true), of_name(b"name", true));
+        assert_eq!(of_name(b"name", true), of_name(b"name", false));
+    }
+
+    #[test]
+    fn folding_leaves_alone_what_has_no_case() {
+        assert!(same_folded(b"\xc4Z[@", b"\xe4z[@"));
+        assert!(!same_folded(b"\xd7", b"\xf7") && !same_folded(b"\xdf", b"\xff") && !same_folded(b"[", b"{"));
+        assert!(!same_folded(b"a", b"ab"));
+    }
+}

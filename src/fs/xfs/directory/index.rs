@@ -92,18 +92,3 @@ fn addresses(tree: &Tree<'_>, hash: u32) -> Result<Vec<u32>> {
     }
     Err(tree.corrupt(&leaf))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_that_do_not_fit_are_none() {
-        assert_eq!(
-            crate::fs::xfs::hash_tree::entries(&[0; 24], 2, 8),
-            Some(vec![(0, 0), (0, 0)])
-        );
-        assert_eq!(crate::fs::xfs::hash_tree::entries(&[0; 24], 3, 8), None);
-        assert_eq!(crate::fs::xfs::hash_tree::entries(&[0; 24], usize::MAX, 8), None);
-    }
-}

@@ -17,6 +17,9 @@ const MAX_READ: usize = 4 << 30;
 const MAX_KNOWN: usize = 1 << 20;
 const TOO_MUCH: &str = "it changes more than fits in memory";
 
+/// The feature of intents to change attributes, in `sb_features_log_incompat`.
+const LOG_INCOMPAT_XATTRS: u32 = 1 << 0;
+
 /// Kinds of items: `XFS_LI_*`.
 mod kind {
     pub(super) const INODE: u16 = 0x123b;
@@ -62,6 +65,9 @@ fn attempt(disk: &Disk) -> Step<(Overlay, HashSet<u64>)> {
     if !disk.superblock.checksums {
         // Blocks that do not say when they were written can be newer than the log: old changes would show for a time.
         return Err(Stop::Odd("it is of version 4"));
+    }
+    if disk.superblock.log_incompat & !LOG_INCOMPAT_XATTRS != 0 {
+        return Err(Stop::Odd("it has features that are not known"));
     }
     let log = Log::new(disk).ok_or(Stop::Odd("it lies outside the volume"))?;
     let stretch = log.active()?;
@@ -249,4 +255,35 @@ fn inodes_of(kind: u16, format: &[u8]) -> Vec<u64> {
         _ => vec![16, 24],
     };
     places.into_iter().filter_map(|at| le_u64(format, at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intents_name_the_inodes_that_they_change() {
+        let mut format = vec![0; 16 + 2 * 32];
+        format[16] = 5;
+        format[16 + 32] = 6;
+        format[24] = 7;
+        let [block_map, attribute, exchange] = kind::INTENTS;
+        assert_eq!(inodes_of(block_map, &format), [5, 6]);
+        assert_eq!(inodes_of(attribute, &format), [5]);
+        assert_eq!(inodes_of(exchange, &format), [5, 7]);
+        assert_eq!(inodes_of(exchange, &format[..20]), [0; 0]);
+    }
+
+    #[test]
+    fn a_buffer_is_cancelled_until_its_last_cancellation() {
+        let mut cancelled = Cancelled::default();
+        for _ in 0..2 {
+            assert!(cancelled.add((100, 8)).is_ok());
+        }
+        cancelled.remove((100, 8));
+        assert!(cancelled.has((100, 8)) && !cancelled.has((100, 16)));
+        assert!(cancelled.has_in(96, 8) && !cancelled.has_in(101, 8) && !cancelled.has_in(92, 8));
+        cancelled.remove((100, 8));
+        assert!(!cancelled.has((100, 8)) && !cancelled.has_in(0, 1000));
+    }
 }

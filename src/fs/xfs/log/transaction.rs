@@ -176,3 +176,70 @@ impl Transaction {
         (is_header && self.header.len() <= HEADER).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(id: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(data.len()).unwrap();
+        [&id.to_be_bytes()[..], &len.to_be_bytes(), &[0x69, flags, 0, 0], data].concat()
+    }
+
+    fn header() -> Vec<u8> {
+        let mut header = HEADER_MAGIC.to_le_bytes().to_vec();
+        header.resize(HEADER, 0);
+        header
+    }
+
+    #[test]
+    fn a_region_that_was_cut_is_put_together_across_records() {
+        let format = [0x3c, 0x12, 2, 0, 9, 9];
+        let mut pending = Pending::default();
+        let first = [
+            operation(7, START, &[]),
+            operation(7, 0, &header()),
+            operation(7, 0, &format),
+            operation(7, CONTINUE, b"one "),
+        ]
+        .concat();
+        assert!(pending.take(100, 4, &first).unwrap().is_empty());
+        let second = [
+            operation(7, WAS_CONTINUED | CONTINUE, b"and "),
+            operation(7, WAS_CONTINUED | END, b"two"),
+            operation(7, COMMIT, &[]),
+        ]
+        .concat();
+        let committed = pending.take(200, 3, &second).unwrap();
+        assert_eq!(committed.len(), 1);
+        assert_eq!(committed[0].lsn, 100, "the place is that of its beginning");
+        assert_eq!(committed[0].items.len(), 1);
+        assert_eq!(committed[0].items[0].kind(), 0x123c);
+        assert_eq!(committed[0].items[0].region(1), Some(&b"one and two"[..]));
+        assert_eq!((pending.by_id.len(), pending.bytes), (0, 0), "nothing is left over");
+    }
+
+    #[test]
+    fn a_transaction_that_began_before_is_passed_over() {
+        let body = [operation(7, 0, b"rest"), operation(7, COMMIT, &[])].concat();
+        assert!(Pending::default().take(1, 2, &body).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_transaction_is_refused() {
+        let begin = [operation(7, START, &[]), operation(7, 0, &header())].concat();
+        let cases = [
+            (3, operation(7, 0, &[0x3c, 0x12, 0, 0])),
+            (3, operation(7, START, &[])),
+            (
+                4,
+                [operation(7, 0, &[0x3c, 0x12, 2, 0]), operation(7, COMMIT, &[])].concat(),
+            ),
+            (3, operation(7, 0, b"abcd")[..14].to_vec()),
+        ];
+        for (operations, rest) in cases {
+            let body = [begin.clone(), rest].concat();
+            assert!(Pending::default().take(1, operations, &body).is_none());
+        }
+    }
+}
