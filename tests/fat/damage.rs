@@ -319,6 +319,20 @@ fn long_names_that_lie_leave_the_short_name() {
 }
 
 #[test]
+fn entries_without_a_name_that_can_be_shown_are_listed_as_lost() {
+    let Some(mut raw) = small(16) else { return };
+    let at = raw.cluster(raw.first_cluster(raw.entry(b"DIR        "))) + 64;
+    raw.bytes[at..at + 448].fill(0);
+    let content = [b".\0         ", b"..      \0  ", b"           ", b".          ", b"..         "].map(|name| slots(name, &[]));
+    raw.bytes[at..at + 160].copy_from_slice(&content.concat());
+    let (fs, _) = open(&raw);
+    let dir = find(&fs, "DIR").unwrap();
+    let names: Vec<_> = files::names_of(&fs, dir).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [b":lost-2", b":lost-3", b":lost-4"]);
+    assert!(fs.lookup(dir, b".").unwrap().is_none() && fs.lookup(dir, b":lost-3").unwrap().is_some());
+}
+
+#[test]
 fn attributes_are_those_that_linux_gives() {
     let Some(mut raw) = small(16) else { return };
     let (entry, dir) = (raw.entry(b"A       TXT"), raw.entry(b"DIR        "));
