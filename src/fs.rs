@@ -314,6 +314,7 @@ pub fn open(holds: Holds, volume: Arc<dyn ReadAt>) -> Option<Result<Arc<dyn File
     match holds {
         Holds::Ext => shared(ext::Ext::open(volume)),
         Holds::Fat => shared(fat::Fat::open(volume)),
+        Holds::Exfat => shared(exfat::Exfat::open(volume)),
         Holds::Xfs => shared(xfs::Xfs::open(volume)),
         _ => None,
     }

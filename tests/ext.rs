@@ -1,6 +1,12 @@
 //! The reader of ext2, ext3 and ext4: against the kernel on images of many kinds, with dirty journals, and with damage.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr
+)]
 
 mod common;
 #[path = "ext/content.rs"]

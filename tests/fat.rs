@@ -1,6 +1,13 @@
 //! The FAT reader against what was put into images and against what mtools gets out of them.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::as_conversions,
+    unreachable_pub
+)]
 
 mod common;
 #[path = "fat/damage.rs"]
@@ -9,6 +16,8 @@ mod files;
 mod hostile;
 #[path = "fat/images.rs"]
 mod images;
+#[path = "fat/kept.rs"]
+mod kept;
 #[path = "fat/raw.rs"]
 mod raw;
 

@@ -15,22 +15,48 @@ use crate::image::stream::Streams;
 
 /// Bytes of the volume that one thread makes ready at a time.
 const PIECE_BYTES: u64 = 256 << 10;
+/// A file of at most this size is read at once, and says nothing of what is read next; its neighbours on the volume do.
+const SMALL_BYTES: u64 = 128 << 10;
+
+/// A volume whose files are read, and what small files have been read of it: who copies a directory reads many that lie side by
+/// side.
+pub struct Neighbourhood {
+    volume: Arc<dyn ReadAt>,
+    streams: Mutex<Streams>,
+}
+
+impl Neighbourhood {
+    /// Starts with nothing read.
+    #[must_use]
+    pub fn new(volume: Arc<dyn ReadAt>) -> Self {
+        Self {
+            volume,
+            streams: Mutex::new(Streams::default()),
+        }
+    }
+
+    /// The volume.
+    #[must_use]
+    pub fn volume(&self) -> &Arc<dyn ReadAt> {
+        &self.volume
+    }
+}
 
 /// One open file. Reads come from any thread.
 pub struct FileHandle {
     content: Content,
-    volume: Arc<dyn ReadAt>,
+    neighbourhood: Arc<Neighbourhood>,
     read_ahead: Arc<ReadAhead>,
     streams: Mutex<Streams>,
 }
 
 impl FileHandle {
-    /// Opens `content`, which lies on `volume`.
+    /// Opens `content`, which lies on the volume of `neighbourhood`.
     #[must_use]
-    pub fn new(content: Content, volume: Arc<dyn ReadAt>, read_ahead: Arc<ReadAhead>) -> Self {
+    pub fn new(content: Content, neighbourhood: Arc<Neighbourhood>, read_ahead: Arc<ReadAhead>) -> Self {
         Self {
             content,
-            volume,
+            neighbourhood,
             read_ahead,
             streams: Mutex::new(Streams::default()),
         }
@@ -60,21 +86,31 @@ impl FileHandle {
 
     /// Has the bytes that a stream will want next made ready by other threads.
     fn note(&self, offset: u64, len: usize) {
-        let due = self
-            .streams
-            .lock()
-            .note(offset, to_u64(len), self.read_ahead.max_window());
-        // Large requests come from a kernel that reads far ahead itself, as in `image::handle`.
-        let Some(range) = due.filter(|_| len < LARGE_READ) else {
-            return;
-        };
-        let ahead = range.end.saturating_sub(range.start);
+        let max_window = self.read_ahead.max_window();
         // A failure is met again, and reported, by the reader that needs the bytes.
-        for (mut at, mut len) in self.content.places(range.start, ahead).unwrap_or_default() {
+        if self.content.size() <= SMALL_BYTES {
+            let places = self.content.places(offset, to_u64(len)).unwrap_or_default();
+            if let Some((at, len)) = places.first() {
+                let due = self.neighbourhood.streams.lock().note(*at, *len, max_window);
+                self.make_ready(due.map(|range| (range.start, range.end.saturating_sub(range.start))));
+            }
+            return;
+        }
+        let due = self.streams.lock().note(offset, to_u64(len), max_window);
+        // Large requests come from a kernel that reads far ahead itself, as in `image::handle`.
+        if let Some(range) = due.filter(|_| len < LARGE_READ) {
+            let ahead = range.end.saturating_sub(range.start);
+            self.make_ready(self.content.places(range.start, ahead).unwrap_or_default());
+        }
+    }
+
+    /// Has ranges of the volume, offset and length, made ready, as far as the threads have time.
+    fn make_ready(&self, places: impl IntoIterator<Item = (u64, u64)>) {
+        for (mut at, mut len) in places {
             while len > 0 {
                 let step = len.min(PIECE_BYTES);
-                let volume = Arc::clone(&self.volume);
-                if !self.read_ahead.offer(move || volume.warm(at, step)) {
+                let neighbourhood = Arc::clone(&self.neighbourhood);
+                if !self.read_ahead.offer(move || neighbourhood.volume.warm(at, step)) {
                     return;
                 }
                 at = at.saturating_add(step);

@@ -11,6 +11,7 @@ use super::assemble::{self, Plan, Readable};
 use super::place::{Opened, Place, View};
 use crate::chunk::Reader;
 use crate::fs;
+use crate::fs::handle::Neighbourhood;
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
 use crate::vault::{Address, Manifest, ResourceKind};
@@ -109,7 +110,7 @@ impl Contents {
                 Some(file_system.map(|file_system| {
                     Arc::new(Opened {
                         file_system,
-                        data: Arc::clone(data),
+                        neighbourhood: Arc::new(Neighbourhood::new(Arc::clone(data))),
                     })
                 }))
             });
@@ -141,7 +142,7 @@ impl Contents {
             Some(Arc::new(place))
         });
         let data = readable.iter().map(|readable| {
-            let bytes = Arc::clone(&readable.opened.data);
+            let bytes = Arc::clone(readable.opened.neighbourhood.volume());
             (readable.volume.signature.holds, Arc::new(Bytes(bytes)))
         });
         let mut description = manifest.to_json();
@@ -164,7 +165,7 @@ impl Contents {
         let file_system = fs::open(*holds, Arc::clone(&data.0)).ok_or_else(unknown)??;
         Ok(Arc::new(Opened {
             file_system,
-            data: Arc::clone(&data.0),
+            neighbourhood: Arc::new(Neighbourhood::new(Arc::clone(&data.0))),
         }))
     }
 

@@ -162,9 +162,10 @@ impl Tree {
 
     pub(super) fn open_inside(&self, file: &Inside) -> Result<FileHandle, Error> {
         let opened = self.opened(&file.place)?;
-        let content = Content::open(Arc::clone(&opened.file_system), Arc::clone(&opened.data), file.inode)?;
+        let volume = Arc::clone(opened.neighbourhood.volume());
+        let content = Content::open(Arc::clone(&opened.file_system), volume, file.inode)?;
         let read_ahead = Arc::clone(&self.content.read_ahead);
-        Ok(FileHandle::new(content, Arc::clone(&opened.data), read_ahead))
+        Ok(FileHandle::new(content, Arc::clone(&opened.neighbourhood), read_ahead))
     }
 }
 

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::node::Ino;
 use crate::checksum::Digest;
+use crate::fs::handle::Neighbourhood;
 use crate::fs::{FileSystem, FileType, Inode};
-use crate::image::ReadAt;
 use crate::vault::Address;
 
 /// By which directory of a point a file is shown. The same file has another inode number in each: the kernel does not bear
@@ -76,7 +76,7 @@ impl Eq for Place {}
 /// A file system that is in use.
 pub struct Opened {
     pub(super) file_system: Arc<dyn FileSystem>,
-    pub(super) data: Arc<dyn ReadAt>,
+    pub(super) neighbourhood: Arc<Neighbourhood>,
 }
 
 impl std::fmt::Debug for Opened {

@@ -251,7 +251,7 @@ fn volume(name: String, size: u64, aliases: Vec<String>, data: Result<Arc<dyn Re
 fn table_of(device: &Device, sector: &[u8], holds: Holds) -> Option<Table> {
     let image = &*device.image;
     if holds == Holds::RaidMember {
-        return None;
+        return table_around_superblock(image, sector);
     }
     if gpt::is_protected(sector)
         && let Some(table) = gpt::find(image)
@@ -276,6 +276,28 @@ fn table_of(device: &Device, sector: &[u8], holds: Holds) -> Option<Table> {
     let mut table = gpt::find(image).filter(|_| unclaimed)?;
     table.problems.push("the protective MBR is missing".to_owned());
     Some(table)
+}
+
+/// The table of a disk whose last partition ends with a superblock of version 0.90, which looks like one of the whole disk.
+///
+/// In an array of whole disks no partition reaches the superblock, because the array ends before it.
+fn table_around_superblock(image: &dyn ReadAt, sector: &[u8]) -> Option<Table> {
+    let superblock = md::superblock::find(image).ok()??;
+    if !superblock.is_told_by_place() {
+        return None;
+    }
+    let table = if gpt::is_protected(sector) {
+        gpt::find(image)
+    } else {
+        mbr::find(image, sector, mbr::FirstSector::OfFileSystem)
+    };
+    table.filter(|table| {
+        let mut ends = table
+            .partitions
+            .iter()
+            .map(|partition| partition.start.saturating_add(partition.len));
+        ends.any(|end| end > superblock.data_size && end <= image.len())
+    })
 }
 
 /// Linux's name of a partition: a `p` goes between a digit and the number.

@@ -50,10 +50,11 @@ pub fn probe(volume: &dyn ReadAt) -> Result<Signature> {
     if super::mbr::is_table(&head) || super::gpt::is_header(&head) {
         return Ok(Signature::of(Holds::PartitionTable));
     }
-    Ok(Signature::of(if is_zero(&head) && is_zero(&tail(volume)?) {
+    let tail = tail(volume)?;
+    Ok(Signature::of(if is_zero(&head) && is_zero(&tail) {
         Holds::Nothing
     } else {
-        Holds::Unknown
+        filesystem::decode_tail(&tail).unwrap_or(Holds::Unknown)
     }))
 }
 

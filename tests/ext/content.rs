@@ -1,6 +1,13 @@
 //! What the images hold: files of every kind, made through the kernel.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    unreachable_pub
+)]
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};

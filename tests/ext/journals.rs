@@ -1,6 +1,13 @@
 //! Dirty journals: images copied while the kernel wrote to them, against what the kernel shows after its own recovery.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    unreachable_pub
+)]
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -83,7 +90,7 @@ fn escaped(root: &Path) {
     let file = File::create(root.join("escaped")).unwrap();
     for index in 0..40 {
         file.write_all_at(&block, index * 4096).unwrap();
-        file.write_all_at(&[1; 100], 1 << 20 | index * 8192).unwrap();
+        file.write_all_at(&[1; 100], (1 << 20) + index * 8192).unwrap();
     }
     fs::write(root.join("short"), &block[..50]).unwrap();
     sync(root);

@@ -1,6 +1,13 @@
 //! Images that the kernel makes only by special ways: encrypted, with orphans, without case, large directories; and what reading costs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    unreachable_pub
+)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

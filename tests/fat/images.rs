@@ -8,26 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use vaultfs::fs::fat::Fat;
-use vaultfs::fs::{FileSystem, FileType, Inode};
+use vaultfs::fs::{FileSystem, Inode};
 use vaultfs::image::ReadAt;
 
 use crate::common::Random;
-use crate::files::{self, Tree};
+use crate::files;
+use crate::kept::{Kept, kept, same};
 
 /// A FAT image and the directory that it was filled from.
 pub struct Disk {
     at: tempfile::TempDir,
     pub name: String,
-}
-
-/// What is the same on the volume, in the directory it was filled from, and in what mtools gets out of it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Kept {
-    file_type: FileType,
-    size: Option<u64>,
-    content: Option<String>,
-    /// Files only: mtools gives directories the time at which it makes them.
-    modified: Option<i64>,
 }
 
 /// Runs an mtools command on an image; times are UTC and names UTF-8.
@@ -181,42 +172,6 @@ impl Disk {
         );
         ours.len()
     }
-}
-
-fn kept(tree: &Tree) -> BTreeMap<PathBuf, Kept> {
-    let kept = tree.iter().map(|(path, facts)| {
-        let is_file = facts.file_type == FileType::File;
-        let kept = Kept {
-            file_type: facts.file_type,
-            size: facts.size,
-            content: facts.content.clone(),
-            modified: is_file.then_some(facts.modified.seconds & !1),
-        };
-        (path.clone(), kept)
-    });
-    kept.collect()
-}
-
-fn same(ours: &BTreeMap<PathBuf, Kept>, theirs: &BTreeMap<PathBuf, Kept>, image: &str, who: &str) {
-    let differ = |path: &&PathBuf| ours.get(*path) != theirs.get(*path);
-    let lines: Vec<String> = ours
-        .keys()
-        .chain(theirs.keys().filter(|path| !ours.contains_key(*path)))
-        .filter(differ)
-        .map(|path| {
-            format!(
-                "{path:?}\n  ours:   {:?}\n  theirs: {:?}",
-                ours.get(path),
-                theirs.get(path)
-            )
-        })
-        .collect();
-    assert!(
-        lines.is_empty(),
-        "{image}, {who}: {}\n{}",
-        lines.len(),
-        lines[..lines.len().min(10)].join("\n")
-    );
 }
 
 /// Times that FAT can keep: the first and last, leap days, and now.

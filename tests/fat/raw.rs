@@ -76,7 +76,7 @@ impl Raw {
             12 => {
                 let at = start + cluster * 3 / 2;
                 let (old, value) = (self.u16(at), value as usize & 0xfff);
-                let new = if cluster % 2 == 0 {
+                let new = if cluster.is_multiple_of(2) {
                     old & 0xf000 | value
                 } else {
                     old & 0xf | value << 4

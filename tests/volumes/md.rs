@@ -406,3 +406,42 @@ fn arrays_are_called_as_linux_calls_them_and_have_partitions() {
     assert_eq!(names(&found(&members)), ["md0p1", "vda", "vdb"]);
     assert_eq!(named(&found(&members), "md0p1").aliases, ["/dev/md/0p1"]);
 }
+
+#[test]
+fn a_superblock_at_the_end_of_the_last_partition_is_not_one_of_the_disk() {
+    let members: Vec<_> = made(1, 2, |member| member.minor = 90);
+    let disks = members.iter().map(|(_, bytes)| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = blank(dir.path(), "disk.img", MIB + bytes.len() as u64);
+        run_with_input(
+            &["sfdisk", "--quiet", text(&path)],
+            "label: dos\\nstart=1MiB, type=fd\\n",
+        );
+        let mut disk = std::fs::read(&path).unwrap();
+        disk[1 << 20..].copy_from_slice(bytes);
+        crate::hostile::Patched::new(disk) as std::sync::Arc<dyn vaultfs::image::ReadAt>
+    });
+    let found = found_in(disks.collect());
+    assert_eq!(names(&found), ["md3", "vda1", "vdb1"]);
+    assert!(bytes_of(named(&found, "md3")) == parts(&members)[0]);
+}
+
+#[test]
+fn a_volume_group_on_an_array_is_found() {
+    let member = Member::new(0, 2, 0);
+    let Some(lab) = crate::lvm::Lab::new("a_volume_group_on_an_array_is_found", 1, 2 * member.data_size() as u64)
+    else {
+        return;
+    };
+    lab.lvm("pvcreate DISK0\n vgcreate -s 512k vg0 DISK0\n lvcreate -an -Zn -n root -L 2m vg0");
+    let array = std::fs::read(&lab.disks[0]).unwrap();
+    let mut members = made(0, 2, |_| {});
+    for (number, (member, bytes)) in members.iter_mut().enumerate() {
+        let chunks = array.chunks(member.chunk).skip(number).step_by(2);
+        bytes[1 << 20..].copy_from_slice(&chunks.collect::<Vec<_>>().concat());
+    }
+    let found = found(&members);
+    assert_eq!(names(&found), ["md_data", "vda", "vdb", "vg0-root"]);
+    assert_eq!(named(&found, "md_data").signature.holds, Holds::LvmMember);
+    assert!(bytes_of(named(&found, "vg0-root")) == lab.expected("root"));
+}

@@ -15,7 +15,7 @@ use vaultfs::fs::xfs::Xfs;
 use vaultfs::image::{ReadAt, Result, check_range};
 
 use crate::common::Random;
-use crate::files::can_loop_mount;
+use crate::files::{self, can_loop_mount};
 use crate::fill;
 use crate::hostile::walk;
 use crate::images::{Image, seal};
@@ -292,4 +292,99 @@ fn every_one_of_many_damaged_xfs_images_is_survived() {
     let seed = Random::new(std::process::id().into()).next();
     damage(&version_5(), true, 100_000, seed);
     damage(&version_4(), false, 100_000, seed);
+}
+
+/// The records of a log, each with its headers and body, as far as they do not go over the end of the log.
+fn records(memory: &Memory) -> Vec<Range<usize>> {
+    let bytes = memory.bytes.read();
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let mut found = Vec::new();
+    for at in (0..bytes.len()).step_by(512) {
+        if number(at) == 0xfeed_babe && number(at + 12) > 512 {
+            let end = at + headers(&bytes[at..]) * 512 + number(at + 12);
+            found.push(at..end.min(bytes.len()));
+        }
+    }
+    found
+}
+
+/// Blocks of header of a record.
+fn headers(record: &[u8]) -> usize {
+    u32::from_be_bytes(record[320..324].try_into().unwrap()).div_ceil(32 << 10) as usize
+}
+
+/// Makes the checksum of a record fit.
+fn seal_record(record: &mut [u8]) {
+    let len = u32::from_be_bytes(record[12..16].try_into().unwrap()) as usize;
+    let body = headers(record) * 512;
+    record[32..36].fill(0);
+    let mut crc = vaultfs::checksum::crc32c(!0, &record[..328]);
+    for part in 1..len.div_ceil(32 << 10) {
+        crc = vaultfs::checksum::crc32c(crc, &record[part * 512..part * 512 + 260]);
+    }
+    crc = vaultfs::checksum::crc32c(crc, &record[body..body + len]);
+    record[32..36].copy_from_slice(&(!crc).to_le_bytes());
+}
+
+/// Changes something in the body of a record where formats are, and what they describe.
+fn change_record(random: &mut Random, record: &mut [u8]) {
+    let body = headers(record) * 512;
+    let item = (body..record.len() - 64).step_by(4).filter(|at| {
+        // Kinds of items, inodes and blocks among the words.
+        matches!(record[at + 1], 0x12) && (0x36..0x4a).contains(&record[*at]) || record[*at..].starts_with(b"NI")
+    });
+    let places: Vec<usize> = item.collect();
+    for _ in 0..=random.below(4) {
+        let at = match random.below(4) {
+            0 => body + usize::try_from(random.below((record.len() - body) as u64)).unwrap(),
+            _ if places.is_empty() => body,
+            _ => random.pick(&places) + usize::try_from(random.below(64)).unwrap(),
+        };
+        // The first word of each block is the cycle: with another the record is none.
+        if at % 512 >= 4 && at < record.len() {
+            record[at] = match random.below(4) {
+                0 => 0,
+                1 => 0xff,
+                2 => record[at].wrapping_add(1),
+                _ => random.next().to_le_bytes()[0],
+            };
+        }
+    }
+}
+
+#[test]
+fn every_damaged_log_is_survived() {
+    if !can_loop_mount() {
+        return;
+    }
+    let image = Image::new(20, "-b size=1024 -l size=4m");
+    image.fill(|root| {
+        little_of_everything(root);
+        files::run(&["xfs_io", "-x", "-c", "shutdown -f", root.to_str().unwrap()]);
+    });
+    let memory = Memory::load(&image.path());
+    let records = records(&memory);
+    assert_eq!(survive(&memory), Some(0), "the image is sound before");
+    let (began, mut random, mut replayed, mut errors) = (Instant::now(), Random::new(0x5846_5303), 0, 0);
+    for _ in 0..4000 {
+        let range = random.pick(&records).clone();
+        let old = memory.get(range.clone());
+        let mut record = old.clone();
+        change_record(&mut random, &mut record);
+        seal_record(&mut record);
+        memory.write(range.start, &record);
+        errors += usize::from(survive(&memory).unwrap() > 0);
+        let fs = Xfs::open(Arc::clone(&memory) as Arc<dyn ReadAt>).unwrap();
+        replayed += usize::from(fs.summary().notes[0].contains("replayed in memory"));
+        memory.write(range.start, &old);
+    }
+    eprintln!(
+        "{} records; 4000 damaged logs in {:.1?}: {replayed} replayed, {errors} with errors",
+        records.len(),
+        began.elapsed()
+    );
+    assert!(
+        replayed > 500 && replayed < 3800,
+        "damage is met, some of it far inside"
+    );
 }

@@ -124,6 +124,11 @@ fn interrupted(options: &str, rounds: u64, seed: u64) {
     let image = Image::new(320, options);
     for round in 0..rounds {
         image.fill(|root| {
+            // Something is in the log however early the cut comes.
+            File::create(root.join(format!("round {round}")))
+                .unwrap()
+                .sync_all()
+                .unwrap();
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for worker in 0..2 {

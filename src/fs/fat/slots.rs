@@ -115,7 +115,13 @@ impl<'a> Slots<'a> {
             return self.end(at);
         }
         let Some((offset, rest)) = self.place(at)? else {
-            return Ok(false);
+            return match self.length {
+                Length::AtMost(_) => Ok(false),
+                Length::Exactly(_) => Err(corrupt(
+                    "a directory (its cluster chain ends too early)",
+                    self.piece_at.1,
+                )),
+            };
         };
         let len = to_u64(self.piece.len()).saturating_mul(2);
         let len = len.clamp(FIRST_PIECE, LONGEST_PIECE).min(rest);

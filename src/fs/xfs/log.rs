@@ -16,8 +16,8 @@ pub(super) use replay::{Replayed, replay};
 const MIN_BLOCKS: u64 = 512;
 /// Blocks before the newest among which the header of its record is: a record and its headers.
 const MAX_BACK: u64 = 256 * 2 + 8;
-/// Most blocks of records that are replayed: 512 MiB.
-const MAX_ACTIVE: u64 = 1 << 20;
+/// Most blocks of records that are replayed: 256 MiB.
+const MAX_ACTIVE: u64 = 512 << 10;
 /// Most records at the head that are torn.
 const MAX_TORN: usize = 8;
 /// Blocks at the head of which some may be missing while others are there: eight records that were under way at once.
@@ -258,7 +258,7 @@ impl<'a> Log<'a> {
         let header = self.read_around(block, header_blocks)?;
         let body_at = block.saturating_add(header_blocks);
         let mut body = self.read_around(body_at, record.body_blocks())?;
-        if !record.is_intact(&header, &body, self.disk.superblock.checksums) {
+        if !record.is_intact(&header, &body) {
             return Ok(None);
         }
         let wrapped = to_usize(self.blocks.saturating_sub(body_at));

@@ -82,6 +82,11 @@ impl Superblock {
             },
         }
     }
+
+    /// Says whether only its place tells what it belongs to: version 0.90 does not say where it should be.
+    pub(in crate::volume) fn is_told_by_place(&self) -> bool {
+        matches!(self.name, Name::Number(_))
+    }
 }
 
 /// Looks for a superblock in all places where one may lie.

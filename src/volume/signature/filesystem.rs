@@ -1,4 +1,4 @@
-//! Signatures of file systems, swap and encryption in the first bytes of a volume, FAT apart.
+//! Signatures of file systems, swap and encryption in the first and last bytes of a volume, FAT apart.
 
 use crate::bytes::{be_u16, field, le_u16, le_u32, le_u64};
 use crate::volume::{Holds, Signature, text};
@@ -117,6 +117,21 @@ pub(super) fn decode(head: &[u8]) -> Option<Signature> {
         .or_else(|| zfs(head))
         .or_else(|| swap(head))
         .or_else(|| ext(head))
+}
+
+/// Decodes what the last 4 KiB say, where the head says nothing: members of arrays of firmware, and of DRBD.
+pub(super) fn decode_tail(tail: &[u8]) -> Option<Holds> {
+    let from_end = |distance: usize| tail.get(tail.len().checked_sub(distance)?..);
+    let words: [(&str, usize, &[u8]); 4] = [
+        ("isw_raid_member", 1024, b"Intel Raid ISM Cfg Sig. "),
+        ("ddf_raid_member", 512, b"\xde\x11\xde\x11"),
+        ("drbd", 4096 - 60, b"\x83\x74\x02\x6b"),
+        ("drbd", 4096 - 60, b"\x83\x74\x02\x6d"),
+    ];
+    let found = words
+        .iter()
+        .find(|(_, distance, magic)| from_end(*distance).is_some_and(|rest| rest.starts_with(magic)))?;
+    Some(Holds::Other(found.0))
 }
 
 fn has(head: &[u8], at: usize, magic: &[u8]) -> bool {

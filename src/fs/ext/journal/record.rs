@@ -270,3 +270,97 @@ pub(super) fn commit_time(block: &[u8]) -> (u64, u32) {
         be_u32(block, 56).unwrap_or_default(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superblock(format: Format, is_64bit: bool) -> JournalSuperblock {
+        JournalSuperblock {
+            first: 1,
+            last: 10,
+            fast_commit_blocks: 0,
+            sequence: 1,
+            start: 1,
+            format,
+            is_64bit,
+            sums_transactions: false,
+            csum_seed: 0,
+        }
+    }
+
+    /// A descriptor with two tags: block 5 with a UUID behind it, then block 6, escaped and the last.
+    fn descriptor(tag: impl Fn(u32, u32) -> Vec<u8>) -> Vec<u8> {
+        let mut block = vec![0; HEAD];
+        block.extend(tag(5, 0));
+        block.extend([0xaa; 16]);
+        block.extend(tag(6, 1 | 2 | 8));
+        block.resize(1024, 0xff);
+        block
+    }
+
+    #[test]
+    fn tags_of_all_five_forms_are_read() {
+        let high = |is_64bit: bool| if is_64bit { 1 << 32 } else { 0 };
+        for is_64bit in [false, true] {
+            for format in [Format::Plain, Format::CsumV2, Format::CsumV3] {
+                let block = descriptor(|number, flags| {
+                    let mut tag = number.to_be_bytes().to_vec();
+                    let high = [0, 0, 0, 1];
+                    if format == Format::CsumV3 {
+                        tag.extend(flags.to_be_bytes());
+                        tag.extend(high);
+                        tag.extend([1, 2, 3, 4]);
+                        return tag;
+                    }
+                    tag.extend([3, 4]);
+                    tag.extend(u16::try_from(flags).unwrap().to_be_bytes());
+                    tag.extend(high.iter().filter(|_| is_64bit));
+                    tag.extend([0; 2].iter().filter(|_| format == Format::CsumV2));
+                    tag
+                });
+                let checksum = if format == Format::CsumV3 { 0x0102_0304 } else { 0x0304 };
+                let expected = [(5, false), (6, true)].map(|(block, is_escaped)| Tag {
+                    block: block | high(is_64bit),
+                    is_escaped,
+                    checksum,
+                });
+                assert_eq!(
+                    tags(&superblock(format, is_64bit), &block),
+                    expected,
+                    "{format:?} {is_64bit}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_descriptor_without_a_last_tag_ends_with_its_block() {
+        let found = tags(&superblock(Format::Plain, false), &[0; 1024]);
+        assert_eq!(found.len(), (1024 - HEAD - 8) / 24 + 1);
+        assert_eq!(tags(&superblock(Format::CsumV3, true), &[0; 10]), []);
+    }
+
+    #[test]
+    fn lists_of_revoked_blocks_end_with_their_block() {
+        let mut block = vec![0; 1024];
+        block[HEAD..16].copy_from_slice(&24_u32.to_be_bytes());
+        block[19] = 7;
+        block[23] = 9;
+        assert_eq!(revoked(&superblock(Format::Plain, false), &block), [7, 9]);
+        assert_eq!(revoked(&superblock(Format::Plain, true), &block), [(7 << 32) | 9]);
+        block[HEAD..16].copy_from_slice(&[0xff; 4]);
+        assert_eq!(
+            revoked(&superblock(Format::CsumV2, false), &block).len(),
+            (1024 - 20) / 4
+        );
+        block[HEAD..16].copy_from_slice(&[0; 4]);
+        assert_eq!(revoked(&superblock(Format::Plain, false), &block), [0_u64; 0]);
+    }
+
+    #[test]
+    fn blocks_behind_the_end_of_the_log_are_at_its_beginning() {
+        let superblock = superblock(Format::Plain, false);
+        assert_eq!([9, 10, 11, 18, 19].map(|block| superblock.wrap(block)), [9, 1, 2, 9, 1]);
+    }
+}

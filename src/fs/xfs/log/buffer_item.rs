@@ -73,13 +73,11 @@ pub(super) fn replay(target: &mut Target<'_>, cancelled: &Cancelled, item: &Item
         return Err(odd());
     }
     let mut block = target.read(sector, count)?;
-    if target.disk.superblock.checksums && is_newer(&block, &target.disk.superblock.meta_uuid, lsn) {
+    if is_newer(&block, &target.disk.superblock.meta_uuid, lsn) {
         return Ok(());
     }
     copy(&format, item, &mut block).ok_or_else(odd)?;
-    if target.disk.superblock.checksums {
-        seal_block(&mut block, target.disk.superblock.inode_log);
-    }
+    seal_block(&mut block, target.disk.superblock.inode_log);
     target.write(sector, &block)
 }
 
@@ -106,7 +104,7 @@ fn copy(format: &Format<'_>, item: &Item, block: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Says whether a block of version 5 was written after the transaction at `lsn`; blocks that do not say are not.
+/// Says whether a block was written after the transaction at `lsn`; blocks that do not say are not.
 ///
 /// # Source
 /// fs/xfs/xfs_buf_item_recover.c.

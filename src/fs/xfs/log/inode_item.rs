@@ -9,8 +9,10 @@ use crate::fs::xfs::overlay::SECTOR;
 
 /// `IN`.
 const MAGIC: u16 = 0x494e;
-/// Byte offset of the checksum.
+/// The version that has checksums, where its own lies, and where its forks begin.
+const VERSION: u8 = 3;
 const CRC_AT: usize = 100;
+const FORKS_AT: usize = 176;
 /// Bytes of the format: as 64-bit machines write it; 32-bit ones leave out the padding before the number.
 const FORMAT: (usize, usize) = (56, 52);
 /// Parts that were logged: `XFS_ILOG_*`.
@@ -26,7 +28,7 @@ const OWNER_CHANGE: u32 = 0x200 | 0x400;
 ///
 /// # Source
 /// fs/xfs/libxfs/xfs_log_format.h, `struct xfs_log_dinode`; fs/xfs/xfs_inode_item_recover.c.
-const FIELDS: [(usize, usize); 16] = [
+const FIELDS: [(usize, usize); 22] = [
     (0, 2),
     (2, 2),
     (4, 1),
@@ -39,14 +41,18 @@ const FIELDS: [(usize, usize); 16] = [
     (56, 8),
     (64, 8),
     (72, 4),
+    (76, 4),
+    (80, 2),
     (82, 1),
     (83, 1),
     (90, 2),
     (92, 4),
+    (104, 8),
+    (120, 8),
+    (128, 4),
+    (152, 8),
 ];
-const FIELDS_OF_VERSION_3: [(usize, usize); 4] = [(104, 8), (120, 8), (128, 4), (152, 8)];
-const TIMES: [usize; 3] = [32, 40, 48];
-const BIRTH: usize = 144;
+const TIMES: [usize; 4] = [32, 40, 48, 144];
 
 /// What an inode's change says of itself.
 struct Format {
@@ -107,39 +113,26 @@ pub(super) fn replay(target: &mut Target<'_>, cancelled: &Cancelled, item: &Item
     let (sector, skip) = (at / to_u64(SECTOR), to_usize(at % to_u64(SECTOR)));
     let mut sectors = target.read(sector, to_u64(len.div_ceil(SECTOR)))?;
     let inode = sectors.get_mut(skip..skip.saturating_add(len)).ok_or_else(odd)?;
-    let checksums = target.disk.superblock.checksums;
     let core = item.region(1).ok_or_else(odd)?;
     if be_u16(inode, 0) != Some(MAGIC) || le_u16(core, 0) != Some(MAGIC) {
         return Err(odd());
     }
-    if is_newer(inode, core, checksums, lsn) {
+    let written = be_u64(inode, 112).unwrap_or(0);
+    if written != 0 && written != u64::MAX && written > lsn {
         return Ok(());
     }
-    change(inode, core, checksums, lsn).ok_or_else(odd)?;
-    forks(inode, item, &format, checksums).ok_or_else(odd)?;
-    if checksums {
-        seal(inode, CRC_AT);
-    }
+    change(inode, core, lsn).ok_or_else(odd)?;
+    forks(inode, item, &format).ok_or_else(odd)?;
+    seal(inode, CRC_AT);
     target.write(sector, &sectors)
 }
 
-/// Says whether the inode was written after the change: by its place in the log, before version 3 by a counter that wraps.
-fn is_newer(inode: &[u8], core: &[u8], checksums: bool, lsn: u64) -> bool {
-    if checksums {
-        let written = be_u64(inode, 112).unwrap_or(0);
-        return written != 0 && written != u64::MAX && written > lsn;
-    }
-    let (written, logged) = (be_u16(inode, 30).unwrap_or(0), le_u16(core, 30).unwrap_or(0));
-    logged < written && !(written == u16::MAX && logged < u16::MAX / 2)
-}
-
 /// Takes over the fields.
-fn change(inode: &mut [u8], core: &[u8], checksums: bool, lsn: u64) -> Option<()> {
-    let version = *core.get(4)?;
-    if checksums != (version == 3) || core.len() < if checksums { 176 } else { 96 } {
+fn change(inode: &mut [u8], core: &[u8], lsn: u64) -> Option<()> {
+    if *core.get(4)? != VERSION || core.len() < FORKS_AT {
         return None;
     }
-    let flags_2 = if checksums { le_u64(core, 120)? } else { 0 };
+    let flags_2 = le_u64(core, 120)?;
     let (bigtime, wide) = (flags_2 & 1 << 3 != 0, flags_2 & 1 << 4 != 0);
     for (at, len) in FIELDS {
         turn(inode, core, at, len)?;
@@ -148,24 +141,13 @@ fn change(inode: &mut [u8], core: &[u8], checksums: bool, lsn: u64) -> Option<()
     for at in TIMES {
         turn_time(inode, core, at, bigtime)?;
     }
+    inode.get_mut(24..32)?.fill(0);
     if wide {
         turn(inode, core, 24, 8)?;
-        turn(inode, core, 76, 4)?;
-        turn(inode, core, 80, 2)?;
-    } else {
-        inode.get_mut(24..32)?.fill(0);
-        turn(inode, core, 76, 4)?;
-        turn(inode, core, 80, 2)?;
     }
-    if checksums {
-        for (at, len) in FIELDS_OF_VERSION_3 {
-            turn(inode, core, at, len)?;
-        }
-        turn_time(inode, core, BIRTH, bigtime)?;
-        inode.get_mut(112..120)?.copy_from_slice(&lsn.to_be_bytes());
-        inode.get_mut(132..144)?.fill(0);
-        inode.get_mut(160..176)?.copy_from_slice(core.get(160..176)?);
-    }
+    inode.get_mut(112..120)?.copy_from_slice(&lsn.to_be_bytes());
+    inode.get_mut(132..144)?.fill(0);
+    inode.get_mut(160..176)?.copy_from_slice(core.get(160..176)?);
     Some(())
 }
 
@@ -187,22 +169,21 @@ fn turn_time(inode: &mut [u8], core: &[u8], at: usize, bigtime: bool) -> Option<
 }
 
 /// Takes over what was logged of the forks.
-fn forks(inode: &mut [u8], item: &Item, format: &Format, checksums: bool) -> Option<()> {
-    let data_at = if checksums { 176 } else { 100 };
+fn forks(inode: &mut [u8], item: &Item, format: &Format) -> Option<()> {
     let fork_offset = usize::from(*inode.get(82)?) * 8;
     let attributes_at = if fork_offset == 0 {
         inode.len()
     } else {
-        data_at + fork_offset
+        FORKS_AT + fork_offset
     };
     if format.fields & DEVICE != 0 {
         inode
-            .get_mut(data_at..data_at + 4)?
+            .get_mut(FORKS_AT..FORKS_AT + 4)?
             .copy_from_slice(&format.device.to_be_bytes());
     }
     let mut region = 2;
     for (local_or_extents, root, range) in [
-        (DATA_LOCAL_OR_EXTENTS, DATA_ROOT, data_at..attributes_at),
+        (DATA_LOCAL_OR_EXTENTS, DATA_ROOT, FORKS_AT..attributes_at),
         (ATTRIBUTE_LOCAL_OR_EXTENTS, ATTRIBUTE_ROOT, attributes_at..inode.len()),
     ] {
         let logged = format.fields & (local_or_extents | root);
@@ -213,7 +194,7 @@ fn forks(inode: &mut [u8], item: &Item, format: &Format, checksums: bool) -> Opt
         region += 1;
         let to = inode.get_mut(range)?;
         if logged == root {
-            put_root(from, to, checksums)?;
+            put_root(from, to)?;
         } else {
             to.get_mut(..from.len())?.copy_from_slice(from);
         }
@@ -222,8 +203,8 @@ fn forks(inode: &mut [u8], item: &Item, format: &Format, checksums: bool) -> Opt
 }
 
 /// Puts the root of a tree, logged as a whole block, into a fork: without most of its header, pointers moved to their place.
-fn put_root(from: &[u8], to: &mut [u8], checksums: bool) -> Option<()> {
-    let header = if checksums { 72 } else { 24 };
+fn put_root(from: &[u8], to: &mut [u8]) -> Option<()> {
+    let header = 72;
     let count = usize::from(be_u16(from, 6)?);
     let (room_from, room_to) = (from.len().checked_sub(header)? / 16, to.len().checked_sub(4)? / 16);
     if count > room_from || count > room_to {
@@ -264,25 +245,23 @@ pub(super) fn create(target: &mut Target<'_>, cancelled: &Cancelled, item: &Item
     if cancelled.has_in(sector, sectors) {
         return Ok(());
     }
-    let (checksums, uuid) = (superblock.checksums, superblock.meta_uuid);
+    let uuid = superblock.meta_uuid;
     let first_number = first << (superblock.block_log - superblock.inode_log);
     let mut chunk = vec![0; to_usize(count * size)];
     for (inode, index) in chunk.chunks_exact_mut(to_usize(size)).zip(0..) {
-        fresh(inode, checksums, generation, first_number + index, &uuid).ok_or_else(odd)?;
+        fresh(inode, generation, first_number + index, &uuid).ok_or_else(odd)?;
     }
     target.write(sector, &chunk)
 }
 
 /// Fills a new inode.
-fn fresh(inode: &mut [u8], checksums: bool, generation: u32, number: u64, uuid: &[u8; 16]) -> Option<()> {
+fn fresh(inode: &mut [u8], generation: u32, number: u64, uuid: &[u8; 16]) -> Option<()> {
     inode.get_mut(..2)?.copy_from_slice(&MAGIC.to_be_bytes());
-    *inode.get_mut(4)? = if checksums { 3 } else { 2 };
+    *inode.get_mut(4)? = VERSION;
     inode.get_mut(92..96)?.copy_from_slice(&generation.to_be_bytes());
     inode.get_mut(96..100)?.fill(0xff);
-    if checksums {
-        inode.get_mut(152..160)?.copy_from_slice(&number.to_be_bytes());
-        inode.get_mut(160..176)?.copy_from_slice(uuid);
-        seal(inode, CRC_AT);
-    }
+    inode.get_mut(152..160)?.copy_from_slice(&number.to_be_bytes());
+    inode.get_mut(160..176)?.copy_from_slice(uuid);
+    seal(inode, CRC_AT);
     Some(())
 }

@@ -70,14 +70,11 @@ impl Record {
         u64::from(self.len).div_ceil(to_u64(BASIC_BLOCK))
     }
 
-    /// Holds header and body, as they were written, to the checksum; version 4 need not have one.
-    pub(super) fn is_intact(&self, header: &[u8], body: &[u8], must_have: bool) -> bool {
+    /// Holds header and body, as they were written, to the checksum.
+    pub(super) fn is_intact(&self, header: &[u8], body: &[u8]) -> bool {
         let Some(stored) = le_u32(header, CRC_AT) else {
             return false;
         };
-        if stored == 0 && !must_have {
-            return true;
-        }
         CHECKED
             .iter()
             .any(|len| self.checksum(header, body, *len) == Some(stored))

@@ -1,6 +1,6 @@
 //! Replays the log into memory: all of it, or nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::transaction::{Item, Pending, Transaction};
 use super::{Log, Record, Step, Stop, Stretch, buffer_item, inode_item};
@@ -11,6 +11,11 @@ use crate::fs::xfs::overlay::{Overlay, SECTOR};
 
 /// Most sectors that differ from the volume: 256 MiB.
 const MAX_SECTORS: usize = 512 << 10;
+/// Most bytes of the volume that are read and checked: seconds of work.
+const MAX_READ: usize = 4 << 30;
+/// Most buffers that were freed, and most changes that were begun.
+const MAX_KNOWN: usize = 1 << 20;
+const TOO_MUCH: &str = "it changes more than fits in memory";
 
 /// Kinds of items: `XFS_LI_*`.
 mod kind {
@@ -54,6 +59,10 @@ pub(in crate::fs::xfs) fn replay(disk: &mut Disk) -> Result<Replayed> {
 }
 
 fn attempt(disk: &Disk) -> Step<(Overlay, HashSet<u64>)> {
+    if !disk.superblock.checksums {
+        // Blocks that do not say when they were written can be newer than the log: old changes would show for a time.
+        return Err(Stop::Odd("it is of version 4"));
+    }
     let log = Log::new(disk).ok_or(Stop::Odd("it lies outside the volume"))?;
     let stretch = log.active()?;
     let mut cancelled = Cancelled::default();
@@ -62,7 +71,7 @@ fn attempt(disk: &Disk) -> Step<(Overlay, HashSet<u64>)> {
             if item.kind() == kind::BUFFER
                 && let Some(buffer) = buffer_item::cancelled(item)
             {
-                cancelled.add(buffer);
+                cancelled.add(buffer)?;
             }
         }
         Ok(())
@@ -71,6 +80,7 @@ fn attempt(disk: &Disk) -> Step<(Overlay, HashSet<u64>)> {
         target: Target {
             disk,
             overlay: Overlay::default(),
+            left: MAX_READ,
         },
         cancelled,
         unfinished: HashMap::new(),
@@ -103,13 +113,18 @@ fn committed(log: &Log<'_>, stretch: Stretch, visit: &mut dyn FnMut(Transaction)
 /// Buffers that were freed later, by first sector and number of sectors: what was written to them before is not replayed.
 #[derive(Default)]
 pub(super) struct Cancelled {
-    counts: HashMap<(u64, u64), usize>,
+    counts: BTreeMap<(u64, u64), usize>,
 }
 
 impl Cancelled {
-    fn add(&mut self, buffer: (u64, u64)) {
+    fn add(&mut self, buffer: (u64, u64)) -> Step<()> {
         let count = self.counts.entry(buffer).or_default();
         *count = count.saturating_add(1);
+        if self.counts.len() > MAX_KNOWN {
+            Err(Stop::Odd(TOO_MUCH))
+        } else {
+            Ok(())
+        }
     }
 
     fn remove(&mut self, buffer: (u64, u64)) {
@@ -127,8 +142,8 @@ impl Cancelled {
 
     /// Says whether a buffer that begins among `len` sectors from `first` on was freed.
     pub(super) fn has_in(&self, first: u64, len: u64) -> bool {
-        let inside = |at: &u64| at.checked_sub(first).is_some_and(|into| into < len);
-        self.counts.keys().any(|(at, _)| inside(at))
+        let end = first.saturating_add(len);
+        self.counts.range((first, 0)..(end, 0)).next().is_some()
     }
 }
 
@@ -136,15 +151,22 @@ impl Cancelled {
 pub(super) struct Target<'a> {
     pub(super) disk: &'a Disk,
     overlay: Overlay,
+    /// Bytes that may still be read.
+    left: usize,
 }
 
 impl Target<'_> {
     /// Reads sectors; callers bound the number.
-    pub(super) fn read(&self, sector: u64, count: u64) -> Step<Vec<u8>> {
+    pub(super) fn read(&mut self, sector: u64, count: u64) -> Step<Vec<u8>> {
         let at = sector
             .checked_mul(to_u64(SECTOR))
             .ok_or(Stop::Odd("it names a place outside the volume"))?;
-        let mut bytes = self.disk.read(at, to_usize(count).saturating_mul(SECTOR))?;
+        let len = to_usize(count).saturating_mul(SECTOR);
+        self.left = self
+            .left
+            .checked_sub(len)
+            .ok_or(Stop::Odd("it changes more than can be read in time"))?;
+        let mut bytes = self.disk.read(at, len)?;
         self.overlay.apply(at, &mut bytes);
         Ok(bytes)
     }
@@ -153,7 +175,7 @@ impl Target<'_> {
     pub(super) fn write(&mut self, sector: u64, bytes: &[u8]) -> Step<()> {
         self.overlay.put(sector.saturating_mul(to_u64(SECTOR)), bytes);
         if self.overlay.len() > MAX_SECTORS {
-            return Err(Stop::Odd("it changes more than fits in memory"));
+            return Err(Stop::Odd(TOO_MUCH));
         }
         Ok(())
     }
@@ -203,6 +225,9 @@ impl Replay<'_> {
         let id = le_u64(format, 8).ok_or(Stop::Odd("an intent is damaged"))?;
         if kind::INTENTS.contains(&kind) {
             self.unfinished.insert((kind, id), inodes_of(kind, format));
+            if self.unfinished.len() > MAX_KNOWN {
+                return Err(Stop::Odd(TOO_MUCH));
+            }
         } else if kind::DONE.contains(&kind) {
             self.unfinished.remove(&(kind.saturating_sub(1), id));
         } else {

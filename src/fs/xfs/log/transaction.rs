@@ -17,8 +17,10 @@ pub(super) const UNMOUNT: u8 = 0x20;
 /// Bytes of `struct xfs_trans_header`, and its magic: `TRAN`.
 const HEADER: usize = 16;
 const HEADER_MAGIC: u32 = 0x5452_414e;
-/// Most bytes of transactions that are not committed yet.
+/// Most bytes of transactions that are not committed yet, what a region takes beside its bytes, and most such transactions.
 const MAX_PENDING: usize = 256 << 20;
+const OVERHEAD: usize = 64;
+const MAX_TRANSACTIONS: usize = 4096;
 
 /// A change of one thing: a format, then what it describes.
 #[derive(Debug, Default)]
@@ -50,6 +52,8 @@ pub(super) struct Transaction {
     /// Place of the record in which it began.
     pub(super) lsn: u64,
     header: Vec<u8>,
+    /// Memory that it takes.
+    bytes: usize,
     /// Its items in the order in which they were written.
     pub(super) items: Vec<Item>,
 }
@@ -87,15 +91,23 @@ impl Pending {
         let Some(transaction) = self.by_id.get_mut(&id) else {
             // One that began before the oldest record that is needed is done already.
             if flags & START != 0 {
-                let (header, items) = (Vec::new(), Vec::new());
-                self.by_id.insert(id, Transaction { lsn, header, items });
+                let (header, items, bytes) = (Vec::new(), Vec::new(), 0);
+                let transaction = Transaction {
+                    lsn,
+                    header,
+                    bytes,
+                    items,
+                };
+                self.by_id.insert(id, transaction);
+                if self.by_id.len() > MAX_TRANSACTIONS {
+                    return None;
+                }
             }
             return Some(None);
         };
-        self.bytes = self
-            .bytes
-            .checked_add(data.len())
-            .filter(|bytes| *bytes <= MAX_PENDING)?;
+        let size = data.len().checked_add(OVERHEAD)?;
+        transaction.bytes = transaction.bytes.checked_add(size)?;
+        self.bytes = self.bytes.checked_add(size).filter(|bytes| *bytes <= MAX_PENDING)?;
         let flags = flags & !END;
         let flags = if flags & WAS_CONTINUED != 0 {
             flags & !CONTINUE
@@ -105,14 +117,14 @@ impl Pending {
         match flags {
             COMMIT => {
                 let done = self.by_id.remove(&id)?;
-                let size: usize = done.items.iter().flat_map(|item| &item.regions).map(Vec::len).sum();
-                self.bytes = self.bytes.saturating_sub(size);
+                self.bytes = self.bytes.saturating_sub(done.bytes);
                 done.is_whole().then_some(Some(done))
             }
             0 | CONTINUE => transaction.add(data).map(|()| None),
             WAS_CONTINUED => transaction.go_on(data).map(|()| None),
             UNMOUNT => {
-                self.by_id.remove(&id);
+                let gone = self.by_id.remove(&id)?;
+                self.bytes = self.bytes.saturating_sub(gone.bytes);
                 Some(None)
             }
             _ => None,
