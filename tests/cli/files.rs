@@ -127,7 +127,7 @@ fn cp_copies_images_and_descriptions_and_says_what_it_did() {
         (
             &json["files"],
             &json["directories"],
-            &json["bytes"].as_u64().unwrap() > &100_000
+            json["bytes"].as_u64().unwrap() > 100_000
         ),
         (&json!(2), &json!(3), true)
     );
