@@ -77,7 +77,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The caller asked to stop; what is complete stays.
-    #[error("interrupted; what has its name in the target is complete, the rest is not there")]
+    #[error(
+        "interrupted; every file that has its name in the target is complete, directories may lack files and attributes"
+    )]
     Interrupted,
 }
 
@@ -102,7 +104,8 @@ pub enum Owners {
     Own,
 }
 
-/// What to do where the target has a file of the same name. Directories are merged in any case.
+/// What to do where the target has a file of the same name. Directories are merged in any case, and get the attributes of the
+/// backup's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// Leave it, and tell.

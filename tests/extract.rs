@@ -42,6 +42,7 @@ impl Scene {
             let mounted = LoopMount::new(&image, "rw");
             fill(mounted.path());
         }
+        wait_until_detached(&image);
         let vault = dir.path().join("vault");
         succeed([OsStr::new("init"), vault.as_os_str()]);
         let words = [
@@ -91,6 +92,17 @@ fn succeed<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An unmount may take effect late, when another thread is just starting a program: the image is complete after it only.
+fn wait_until_detached(image: &Path) {
+    for _ in 0..200 {
+        if run(&["losetup", "-j", image.to_str().unwrap()]).is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{} is still mounted", image.display());
 }
 
 /// An empty ext4 file system.

@@ -7,6 +7,7 @@ use super::place::{Opened, Place, View};
 use super::tests::{manifest, server};
 use super::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::chunk::Reader;
+use crate::fs::handle::Neighbourhood;
 use crate::fs::memory::Memory;
 use crate::image::handle::ReadAhead;
 use crate::image::{Error, ReadAt, Result};
@@ -64,7 +65,7 @@ pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
     let mut contents = Contents::load(&tree.content.reader, &address, &backup.manifest).unwrap();
     let opened = Arc::new(Opened {
         file_system: Arc::new(memory),
-        data: Arc::new(Broken),
+        neighbourhood: Arc::new(Neighbourhood::new(Arc::new(Broken))),
     });
     let place = |view| {
         let place = Place::new(&address, "vda1", view, opened.file_system.root());

@@ -127,7 +127,7 @@ fn cp_copies_images_and_descriptions_and_says_what_it_did() {
         (
             &json["files"],
             &json["directories"],
-            &json["bytes"].as_u64().unwrap() > &100_000
+            json["bytes"].as_u64().unwrap() > 100_000
         ),
         (&json!(2), &json!(3), true)
     );
@@ -173,5 +173,22 @@ fn cp_refuses_what_cannot_be_meant() {
         .fails(1, "several files need one to go to");
     desk.run("cp", &["disks/db/latest/disk.img", "/dev/null"])
         .fails(1, "vaultfs restore");
+    desk.run("cp", &["disks/db/latest/absent", "disks/db/latest/backup.json", &out])
+        .fails(1, "several files need one to go to");
     assert!(!desk.path("out").exists());
+    std::fs::create_dir(desk.path("there")).unwrap();
+    let half = desk.run(
+        "cp",
+        &[
+            "disks/db/latest/absent",
+            "disks/db/latest/backup.json",
+            &desk.text("there"),
+        ],
+    );
+    assert_eq!(
+        (half.code, desk.path("there/backup.json").exists()),
+        (1, true),
+        "{}",
+        half.stderr
+    );
 }

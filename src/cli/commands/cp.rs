@@ -22,6 +22,12 @@ pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Resul
         }
     }
     let tree = super::tree(&args.vault)?;
+    // By what was asked for, not by what is found: the last of several must not get the target's name.
+    if args.paths.len() > 1 && !args.target.is_dir() {
+        let path = args.target.display().to_string();
+        let why = "it is no directory; several files need one to go to".to_owned();
+        return Err(extract::Error::Target { path, why }.into());
+    }
     let mut code = Code::Done;
     let mut sources = Vec::new();
     for path in &args.paths {
