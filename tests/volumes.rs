@@ -1,5 +1,11 @@
 //! Volumes on disks that real tools partitioned, formatted and striped, and on disks that nobody sane would make.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr
+)]
 
 mod common;
 mod files;

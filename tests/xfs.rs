@@ -9,16 +9,16 @@
     clippy::as_conversions
 )]
 
-mod common;
 #[path = "xfs/cases.rs"]
 mod cases;
+mod common;
 #[path = "xfs/damage.rs"]
 mod damage;
 #[path = "xfs/differential.rs"]
 mod differential;
-mod files;
 #[path = "xfs/features.rs"]
 mod features;
+mod files;
 #[path = "xfs/fill.rs"]
 mod fill;
 mod hostile;

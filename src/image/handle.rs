@@ -77,7 +77,10 @@ impl Handle {
         if len == 0 {
             return Ok(Slice::Owned(Scratch::take(0)));
         }
-        let due = self.streams.lock().note(offset, to_u64(len), self.read_ahead.max_window);
+        let due = self
+            .streams
+            .lock()
+            .note(offset, to_u64(len), self.read_ahead.max_window);
         // Large requests come from a kernel that reads far ahead itself, several at a time; theirs are decoded in place.
         if let Some(range) = due.filter(|_| len < LARGE_READ) {
             let size = u64::from(self.image.layout().chunk_size);

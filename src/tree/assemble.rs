@@ -147,7 +147,12 @@ fn find_root(volumes: &[Readable<'_>]) -> Option<usize> {
 
 fn read_fstab(opened: &Arc<Opened>) -> Option<Vec<u8>> {
     let inode = walk_plain(opened, "etc/fstab")?;
-    let content = Content::open(Arc::clone(&opened.file_system), Arc::clone(opened.neighbourhood.volume()), inode).ok()?;
+    let content = Content::open(
+        Arc::clone(&opened.file_system),
+        Arc::clone(opened.neighbourhood.volume()),
+        inode,
+    )
+    .ok()?;
     let mut text = vec![0; to_usize(content.size().min(fstab::MAX_BYTES))];
     content.read(0, &mut text).ok()?;
     Some(text)
