@@ -273,7 +273,8 @@ fn a_scattered_file_is_read_at_any_place() {
         return;
     };
     let mut random = Random::new(3);
-    let content = random.bytes(4 << 20);
+    // More runs than are remembered of a chain, so that some are forgotten and walked again.
+    let content = random.bytes(12 << 20);
     let mut builder = Builder::new(fs::read(&image).unwrap());
     builder.write(&[Node::file("scattered", &content).with(Layout::Scattered)]);
     fs::write(&image, &builder.bytes).unwrap();
@@ -282,7 +283,7 @@ fn a_scattered_file_is_read_at_any_place() {
     assert_eq!(fs.extents(inode, 0..u64::MAX).unwrap().len(), vaultfs::fs::MAX_EXTENTS);
     let file = Content::open(fs, volume, inode).unwrap();
     for _ in 0..500 {
-        let at = usize::try_from(random.below(4 << 20)).unwrap();
+        let at = usize::try_from(random.below(12 << 20)).unwrap();
         let mut buf = vec![0; (content.len() - at).min(5000)];
         file.read(at as u64, &mut buf).unwrap();
         assert!(buf == content[at..at + buf.len()], "at {at}");
