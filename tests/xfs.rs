@@ -26,5 +26,7 @@ mod hostile;
 mod images;
 #[path = "xfs/log.rs"]
 mod log;
+#[path = "xfs/reads.rs"]
+mod reads;
 #[path = "xfs/version4.rs"]
 mod version4;

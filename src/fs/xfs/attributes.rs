@@ -4,7 +4,7 @@ mod acl;
 
 use super::bmap;
 use super::disk::{Disk, Header, corrupt};
-use super::hash_tree::{Block, Tree};
+use super::hash_tree::{Block, Tree, hash_of, number_of};
 use super::inode::{Dinode, Fork, Format};
 use crate::bytes::{be_u16, be_u32, to_u64, to_usize};
 use crate::fs::{Error, Result, Xattr};
@@ -163,9 +163,9 @@ fn add_leaf(tree: &Tree<'_>, leaf: &Block, list: &mut List) -> Result<Option<(u3
         version_4
     };
     let entries = leaf.entries(count_at, header).ok_or_else(damaged)?;
-    for (_, place) in &entries {
+    for entry in entries {
         // The second half of an entry: offset of 16 bits, flags, padding.
-        let [high, low, flags, _] = place.to_be_bytes();
+        let [high, low, flags, _] = number_of(entry).to_be_bytes();
         if is_hidden(flags) {
             continue;
         }
@@ -181,10 +181,7 @@ fn add_leaf(tree: &Tree<'_>, leaf: &Block, list: &mut List) -> Result<Option<(u3
             list.add(flags, name, &value).ok_or_else(damaged)??;
         }
     }
-    Ok(entries
-        .first()
-        .zip(entries.last())
-        .map(|(first, last)| (first.0, last.0)))
+    Ok(entries.first().map(hash_of).zip(entries.last().map(hash_of)))
 }
 
 /// Name and value of `struct xfs_attr_leaf_name_local`.

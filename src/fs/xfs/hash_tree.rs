@@ -15,6 +15,9 @@ const MAX_LEVEL: u16 = 5;
 /// Bytes of an entry: hash, then a block or an address.
 const ENTRY: usize = 8;
 
+/// An entry of a node or a leaf as it lies there: it is searched in place, not parsed.
+pub(super) type Pair = [u8; ENTRY];
+
 /// Which tree of an inode, and the units it has.
 #[derive(Clone, Copy)]
 pub(super) struct Tree<'a> {
@@ -45,20 +48,28 @@ impl Block {
         be_u32(&self.bytes, 0).filter(|block| *block != 0).map(u64::from)
     }
 
-    /// Entries of hash and number: as many as the 16 bits at `count_at` say, from `header` on.
-    pub(super) fn entries(&self, count_at: usize, header: usize) -> Option<Vec<(u32, u32)>> {
+    /// Entries: as many as the 16 bits at `count_at` say, from `header` on.
+    pub(super) fn entries(&self, count_at: usize, header: usize) -> Option<&[Pair]> {
         entries(&self.bytes, usize::from(be_u16(&self.bytes, count_at)?), header)
     }
 }
 
-/// Parses `count` pairs of hash and number from byte `from` on; `None` if they do not fit.
-pub(super) fn entries(bytes: &[u8], count: usize, from: usize) -> Option<Vec<(u32, u32)>> {
+/// The `count` entries from byte `from` on, in place; `None` if they do not fit.
+fn entries(bytes: &[u8], count: usize, from: usize) -> Option<&[Pair]> {
     let end = count.checked_mul(ENTRY)?.checked_add(from)?;
-    let (entries, _) = bytes.get(from..end)?.as_chunks::<ENTRY>();
-    entries
-        .iter()
-        .map(|entry| Some((be_u32(entry, 0)?, be_u32(entry, 4)?)))
-        .collect()
+    Some(bytes.get(from..end)?.as_chunks::<ENTRY>().0)
+}
+
+/// Hash of an entry: its first half.
+pub(super) fn hash_of(pair: &Pair) -> u32 {
+    let [a, b, c, d, ..] = *pair;
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// What an entry leads to: its second half, a block or an address.
+pub(super) fn number_of(pair: &Pair) -> u32 {
+    let [.., a, b, c, d] = *pair;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 impl Tree<'_> {
@@ -117,9 +128,9 @@ impl Tree<'_> {
         };
         let level = be_u16(&node.bytes, level_at)?;
         let entries = node.entries(count_at, header)?;
-        let found = entries.partition_point(|(last, _)| *last < hash);
-        let (_, child) = entries.get(found).or_else(|| entries.last())?;
-        Some((level, u64::from(*child)))
+        let found = entries.partition_point(|last| hash_of(last) < hash);
+        let child = number_of(entries.get(found).or_else(|| entries.last())?);
+        Some((level, u64::from(child)))
     }
 
     /// The error for a block that is not what its place asks for.
@@ -134,8 +145,12 @@ mod tests {
 
     #[test]
     fn entries_that_do_not_fit_are_none() {
-        assert_eq!(entries(&[0; 24], 2, 8), Some(vec![(0, 0), (0, 0)]));
+        assert_eq!(entries(&[0; 24], 2, 8), Some(&[[0; 8]; 2][..]));
         assert_eq!(entries(&[0; 24], 3, 8), None);
         assert_eq!(entries(&[0; 24], usize::MAX, 8), None);
+        assert_eq!(
+            (hash_of(&[0, 0, 0, 1, 0, 0, 0, 2]), number_of(&[0, 0, 0, 1, 0, 0, 0, 2])),
+            (1, 2)
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::bytes::to_u64;
 use crate::fs::Result;
 use crate::fs::xfs::bmap;
 use crate::fs::xfs::disk::Disk;
-use crate::fs::xfs::hash_tree::Tree;
+use crate::fs::xfs::hash_tree::{Tree, hash_of, number_of};
 use crate::fs::xfs::inode::{Dinode, Fork};
 
 /// Magics of leaves: the only one of a directory, one of many; version 4, version 5.
@@ -79,11 +79,11 @@ fn addresses(tree: &Tree<'_>, hash: u32) -> Result<Vec<u32>> {
             return Err(tree.corrupt(&leaf));
         }
         let entries = leaf.entries(count_at, header).ok_or_else(|| tree.corrupt(&leaf))?;
-        let first = entries.partition_point(|(other, _)| *other < hash);
-        let same = entries.iter().skip(first).take_while(|(other, _)| *other == hash);
-        addresses.extend(same.map(|(_, address)| *address).filter(|address| *address != 0));
+        let first = entries.partition_point(|pair| hash_of(pair) < hash);
+        let same = entries.iter().skip(first).take_while(|pair| hash_of(pair) == hash);
+        addresses.extend(same.map(number_of).filter(|address| *address != 0));
         // Names of one hash can go on in the next leaf only if this one ends with them.
-        let ends = entries.last().is_some_and(|(last, _)| *last <= hash);
+        let ends = entries.last().is_some_and(|last| hash_of(last) <= hash);
         match leaf.forward() {
             Some(next) if ends && addresses.len() <= MAX_SAME => leaf = tree.block(next)?,
             _ if addresses.len() <= MAX_SAME => return Ok(addresses),
