@@ -23,11 +23,15 @@ mod raw;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::Random;
 use images::{Disk, TIMES, mtools, ordinary};
 use raw::{Raw, slots};
+use vaultfs::fs::FileSystem;
 use vaultfs::fs::content::Content;
+use vaultfs::fs::fat::Fat;
+use vaultfs::image::{ReadAt, Result};
 
 /// Says whether the tools are here; `true` if the test can run.
 fn have_tools(test: &str) -> bool {
@@ -179,4 +183,47 @@ fn fragmented_files_are_read_in_full_and_at_any_place() {
             }
         }
     }
+}
+
+/// Counts the bytes that are read through it.
+struct Counting(Arc<dyn ReadAt>, AtomicU64);
+
+impl ReadAt for Counting {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        self.0.read_at(offset, buf)
+    }
+    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        self.0.next_data(offset)
+    }
+    fn next_hole(&self, offset: u64) -> Result<u64> {
+        self.0.next_hole(offset)
+    }
+}
+
+#[test]
+fn a_large_file_is_read_with_one_walk_along_its_chain() {
+    if !have_tools("a_large_file_is_read_with_one_walk_along_its_chain") {
+        return;
+    }
+    let disk = Disk::new(40960, "-F 32 -S 512 -s 1");
+    let size: u64 = 30 << 20;
+    disk.file("large", &Random::new(4).bytes(size as usize), TIMES[2]);
+    disk.fill();
+    let counting = Arc::new(Counting(disk.volume(), AtomicU64::new(0)));
+    let fs: Arc<dyn FileSystem> = Arc::new(Fat::open(counting.clone()).unwrap());
+    let inode = disk.find(&fs, "large");
+    let step = 128 << 10;
+    for at in (0..size).step_by(step).chain((0..size).rev().step_by(step)) {
+        let extents = fs.extents(inode, at..at + step as u64).unwrap();
+        assert!(extents[0].start <= at);
+    }
+    // Four bytes for each cluster, read once, and the file's entry for each request.
+    let read = counting.1.load(Ordering::Relaxed);
+    let (table, requests) = (size / 512 * 4, 2 * size / step as u64);
+    assert!(read < table + (64 << 10) + requests * 64, "{read} bytes of metadata");
+    assert_eq!(fs.extents(inode, 0..size).unwrap().len(), 1);
 }

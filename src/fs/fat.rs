@@ -242,7 +242,12 @@ impl FileSystem for Fat {
     fn summary(&self) -> Summary {
         let free = self.free_clusters();
         let mut notes = Vec::new();
-        if self.boot.is_dirty {
+        // A table that cannot be read says so wherever it is needed.
+        let (is_clean, is_sound) = self.clusters.table().links().marks().unwrap_or((true, true));
+        if !is_sound {
+            notes.push("The file system is marked as one whose disk has failed to read or write.".to_owned());
+        }
+        if self.boot.is_dirty || !is_clean {
             notes.push("The file system was in use when it was backed up, or was not unmounted.".to_owned());
         }
         if free.is_none() {

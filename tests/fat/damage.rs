@@ -104,19 +104,22 @@ fn a_chain_in_a_circle_ends_in_an_error() {
         raw.set_size(entry, 64 << 10);
         assert_eq!(read(&raw, "A.TXT", 0, 600).unwrap(), sound);
         assert!(is_corrupt(read(&raw, "A.TXT", 32 << 10, 10)));
-        // A directory: what is in its clusters is listed, and then the error.
+        // A directory without an end: what is in its cluster is listed, and then the error.
         let dir = raw.first_cluster(raw.entry(b"DIR        "));
+        let at = raw.cluster(dir);
+        let slots = raw.bytes[at..at + 512].chunks_exact_mut(32);
+        slots.filter(|slot| slot[0] == 0).for_each(|slot| slot[0] = 0xe5);
         raw.link(dir, dir);
         let (fs, _) = open(&raw);
         let inode = find(&fs, "DIR").unwrap();
         let mut names = 0;
-        assert!(
-            is_corrupt(fs.read_dir(inode, 0, &mut |_| {
-                names += 1;
-                true
-            })) || names == 3
-        );
-        assert!(names >= 3 && fs.attr(inode).is_ok());
+        let listed = fs.read_dir(inode, 0, &mut |_| {
+            names += 1;
+            true
+        });
+        assert!(is_corrupt(listed) && names == 3);
+        assert!(fs.attr(inode).is_ok() && fs.lookup(inode, b"c.txt").unwrap().is_some());
+        assert!(is_corrupt(fs.lookup(inode, b"not there")));
     }
 }
 
@@ -319,6 +322,27 @@ fn long_names_that_lie_leave_the_short_name() {
 }
 
 #[test]
+fn entries_without_a_name_that_can_be_shown_are_listed_as_lost() {
+    let Some(mut raw) = small(16) else { return };
+    let at = raw.cluster(raw.first_cluster(raw.entry(b"DIR        "))) + 64;
+    raw.bytes[at..at + 448].fill(0);
+    let content = [
+        b".\0         ",
+        b"..      \0  ",
+        b"           ",
+        b".          ",
+        b"..         ",
+    ]
+    .map(|name| slots(name, &[]));
+    raw.bytes[at..at + 160].copy_from_slice(&content.concat());
+    let (fs, _) = open(&raw);
+    let dir = find(&fs, "DIR").unwrap();
+    let names: Vec<_> = files::names_of(&fs, dir).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [b":lost-2", b":lost-3", b":lost-4"]);
+    assert!(fs.lookup(dir, b".").unwrap().is_none() && fs.lookup(dir, b":lost-3").unwrap().is_some());
+}
+
+#[test]
 fn attributes_are_those_that_linux_gives() {
     let Some(mut raw) = small(16) else { return };
     let (entry, dir) = (raw.entry(b"A       TXT"), raw.entry(b"DIR        "));
@@ -363,10 +387,15 @@ fn the_volume_tells_its_label_its_size_and_its_free_space() {
         let summary = said(&raw).summary();
         assert_eq!(summary.size, raw.bytes.len() as u64);
         assert_eq!(summary.notes.is_empty(), width != 32, "{:?}", summary.notes);
+        raw.link(1, 0x03ff_3fff);
+        let failed = said(&raw).summary().notes.join(" ").contains("has failed");
+        assert_eq!(failed, width != 12);
+        raw.link(1, 0x0fff_ffff);
         raw.bytes[if width == 32 { 65 } else { 37 }] |= 1;
         raw.bytes.truncate(200 << 10);
         let notes = said(&raw).summary().notes.join(" ");
-        assert!(notes.contains("in use") && notes.contains("only the first"), "{notes}");
+        let told = ["in use", "only the first", "has failed"].map(|words| notes.contains(words));
+        assert_eq!(told, [true, true, false], "{notes}");
     }
     let disk = Disk::new(4096, "-F 16 -S 512 -s 1");
     let told: String = mtools(&disk.image(), &["mdir", "::/"], &[])

@@ -72,8 +72,8 @@ impl Records for Directory<'_> {
 
 fn record(entry: &Entry, long: Option<String>, (inode, first_slot, next_slot): (Inode, u64, u64)) -> Record {
     let short = match entry.short_name() {
-        // No name can be made of what is there. A colon is in no other name: it would be spelled `:003a`.
-        empty if empty.is_empty() => format!(":lost-{first_slot}"),
+        // No name that can be shown. A colon is in no other name: it would be spelled `:003a`.
+        nothing if matches!(nothing.as_str(), "" | "." | "..") => format!(":lost-{first_slot}"),
         short => short,
     };
     let (name, alias) = match long {

@@ -271,7 +271,7 @@ mod tests {
             (b"MAKEFILE   ", 0x18, "makefile"),
             (b"A B     C D", 0, "A B.C D"),
             (b"\x05BC        ", 0, "σBC"),
-            (b"\x80\x90     \x81  ", 0x08, "çé     ü"),
+            (b"\x80\x90     \x81   ", 0x08, "çé     ü"),
             (b"A\0C     X\0Z", 0, "A.X"),
         ];
         for (name, flags, text) in cases {

@@ -156,7 +156,7 @@ pub(crate) struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// What the table says of `cluster`, which exists.
+    /// What the table says of `cluster`, which exists or is 1.
     ///
     /// # Errors
     /// `Corrupt` if the request has read too many pieces; as the volume's for what it must read.
@@ -184,6 +184,25 @@ impl Links<'_> {
             free = free.saturating_add(u64::from(link == self.table.link(0)));
         }
         Ok(free)
+    }
+
+    /// What the entry of cluster 1, which does not exist, keeps in its upper bits: whether the volume was unmounted, and whether no error
+    /// of the disk was met. Both true for FAT12, which keeps neither.
+    ///
+    /// # Source
+    /// Microsoft FAT specification, section 4.2 "FAT volume initialization": `ClnShutBitMask` and `HrdErrBitMask`.
+    ///
+    /// # Errors
+    /// As [`after`](Self::after).
+    pub(crate) fn marks(&mut self) -> Result<(bool, bool)> {
+        let (clean, sound) = match self.table.width {
+            Width::Fat16 => (0x8000, 0x4000),
+            Width::Fat32 => (0x0800_0000, 0x0400_0000),
+            Width::Fat12 | Width::Exfat => return Ok((true, true)),
+        };
+        self.after(1)?;
+        let value = self.value(1).unwrap_or(u32::MAX);
+        Ok((value & clean != 0, value & sound != 0))
     }
 
     fn value(&self, cluster: u32) -> Option<u32> {
