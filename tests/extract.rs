@@ -496,3 +496,73 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] })
         .collect()
 }
+
+#[test]
+fn a_damaged_entry_is_told_and_the_rest_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, vault) = (dir.path().join("data.img"), dir.path().join("vault"));
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(source.join(name), name).unwrap();
+    }
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let [image_text, source_text] = [&image, &source].map(|path| path.to_str().unwrap());
+    let features = "metadata_csum";
+    run(&[
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-O",
+        features,
+        "-d",
+        source_text,
+        image_text,
+    ]);
+    // "... located at block 37, offset 0x0c00": one byte of it, so that the inode's checksum fails.
+    let told = run(&["debugfs", "-R", "imap /b", image_text]);
+    let (_, place) = told.split_once("located at block ").unwrap();
+    let (block, offset) = place.trim().split_once(", offset 0x").unwrap();
+    let at = block.parse::<u64>().unwrap() * 4096 + u64::from_str_radix(offset, 16).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    file.write_all_at(&[0x5a], at + 4).unwrap();
+    succeed([OsStr::new("init"), vault.as_os_str()]);
+    succeed([
+        "backup".as_ref(),
+        vault.as_os_str(),
+        "disk".as_ref(),
+        "data".as_ref(),
+        image.as_os_str(),
+    ]);
+    for option in ["-l", "--json"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_vaultfs"));
+        let listed = program.arg("ls").arg(&vault).args([FILES, option]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&listed.stderr);
+        assert_eq!(listed.status.code(), Some(3), "{stderr}");
+        assert_eq!(
+            (
+                stderr.lines().count(),
+                stderr.starts_with(&format!("error: {FILES}/b: "))
+            ),
+            (1, true),
+            "{stderr}"
+        );
+        let stdout = String::from_utf8_lossy(&listed.stdout);
+        let lines = |end: &str| stdout.lines().filter(|line| line.ends_with(end)).count();
+        match option {
+            "-l" => assert_eq!((lines(" a"), lines(" b"), lines(" c")), (1, 0, 1), "{stdout}"),
+            _ => assert_eq!(
+                serde_json::from_str::<Value>(&stdout)
+                    .unwrap()
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                3,
+                "{stdout}"
+            ),
+        }
+    }
+}
