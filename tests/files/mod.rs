@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::as_conversions,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,

@@ -296,8 +296,8 @@ mod tests {
         assert_eq!(finish(&[piece(0x41, sum, "short")]).as_deref(), Some("short"));
         let lies: [&[LongPiece]; 10] = [
             &[],
-            &[first.clone()],
-            &[second.clone()],
+            std::slice::from_ref(&first),
+            std::slice::from_ref(&second),
             &[first.clone(), second.clone()],
             &[piece(0x43, sum, "x"), first.clone()],
             &[second.clone(), first.clone(), first.clone()],
