@@ -7,6 +7,7 @@ use std::time::Duration;
 use fuser::{Errno, FileAttr, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::attr::{attr_of, bare_attr, file_type, ttl};
+use crate::fs::FileType;
 use crate::tree::{Directory, Entry, Error, Ino, Listed, Node, Tree};
 
 /// `.` and `..`, which have the first two places.
@@ -37,6 +38,20 @@ pub(super) fn fill(tree: &Tree, directory: &Directory, offset: u64, reply: &mut 
     });
     // What came before is sent; the error comes with the next request.
     if added { Ok(()) } else { done }
+}
+
+/// Names that are looked at to tell what a directory holds.
+const LOOKED_AT: usize = 64;
+
+/// Says whether a directory begins with more directories than files: who walks through it looks up each of them.
+pub(super) fn holds_directories(tree: &Tree, directory: &Directory) -> bool {
+    let (mut names, mut directories) = (0, 0);
+    let looked = tree.visit(directory, 0, &mut |listed| {
+        names += 1;
+        directories += usize::from(listed.node.file_type() == FileType::Directory);
+        names < LOOKED_AT
+    });
+    looked.is_ok() && directories * 2 > names
 }
 
 /// Adds `.` and `..` alone: the kernel asks for the rest without attributes, unless somebody has looked up a name in between.

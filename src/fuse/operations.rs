@@ -272,7 +272,8 @@ impl Filesystem for Operations {
             reply.error(Errno::EBADF);
             return;
         };
-        if offset == 0 && directory.is_inside() && !self.advice.wants_attributes() {
+        let names_only = offset == 0 && directory.is_inside() && !self.advice.wants_attributes();
+        if names_only && !directory::holds_directories(&self.tree, &directory) {
             directory::fill_dots(&directory, &mut reply);
             reply.ok();
             return;
