@@ -82,7 +82,7 @@ fn read(volume: &Volume, data: &dyn ReadAt) {
 
 /// CRC-32 of the usual polynomial, bit by bit and without the last negation.
 fn crc32(begin: u32, bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| crc >> 1 ^ 0xedb8_8320 * (crc & 1);
+    let step = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
     bytes
         .iter()
         .fold(begin, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
