@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use vaultfs::image::{ReadAt, Result, check_range};
 
-/// Images of a target, packed with zstd.
-pub type Packed = &'static [&'static [u8]];
-
-/// Unpacks the images of a target.
+/// Unpacks the images of a target, packed with zstd.
 ///
 /// # Panics
 /// If an image is no zstd frame: they are part of the program.
-pub fn unpack(packed: Packed) -> Vec<Arc<[u8]>> {
+pub fn unpack(packed: &[&[u8]]) -> Vec<Arc<[u8]>> {
     let unpack = |frame: &&[u8]| zstd::decode_all(*frame).expect("images are zstd frames").into();
     packed.iter().map(unpack).collect()
 }
@@ -65,6 +62,21 @@ impl Patched {
         let mut bytes = self.base.to_vec();
         self.patch(0, &mut bytes);
         bytes
+    }
+
+    /// A part of the image with its patches; cut off at the image's end.
+    pub fn range(&self, offset: u64, len: usize) -> Vec<u8> {
+        let start = usize::try_from(offset).map_or(self.base.len(), |start| start.min(self.base.len()));
+        let end = start.saturating_add(len).min(self.base.len());
+        let mut bytes = self.base[start..end].to_vec();
+        self.patch(start as u64, &mut bytes);
+        bytes
+    }
+
+    /// Numbers of the blocks of so many bytes that patches lie in.
+    pub fn patched_blocks(&self, size: u64) -> Vec<u64> {
+        let blocks = |(at, bytes): &(u64, Vec<u8>)| at / size..(at + bytes.len() as u64).min(self.len()).div_ceil(size);
+        self.patches.iter().flat_map(blocks).collect()
     }
 
     fn patch(&self, offset: u64, buf: &mut [u8]) {

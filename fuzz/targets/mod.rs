@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod exfat;
+pub mod ext;
 pub mod fat;
 pub mod file_system;
 pub mod image;
@@ -15,6 +16,8 @@ pub mod manifest;
 pub mod map_page;
 pub mod pack_footer;
 pub mod qcow2;
+pub mod volumes;
+pub mod xfs;
 
 /// A target.
 pub struct Target {
@@ -27,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 10] = [
     Target {
         name: "config",
         run: config::run,
@@ -37,6 +40,11 @@ pub const ALL: [Target; 7] = [
         name: "exfat",
         run: exfat::run,
         seed: exfat::seed,
+    },
+    Target {
+        name: "ext",
+        run: ext::run,
+        seed: ext::seed,
     },
     Target {
         name: "fat",
@@ -62,5 +70,15 @@ pub const ALL: [Target; 7] = [
         name: "qcow2",
         run: qcow2::run,
         seed: qcow2::seed,
+    },
+    Target {
+        name: "volumes",
+        run: volumes::run,
+        seed: volumes::seed,
+    },
+    Target {
+        name: "xfs",
+        run: xfs::run,
+        seed: xfs::seed,
     },
 ];
