@@ -7,12 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
+mod files;
 #[path = "server/scene.rs"]
 mod scene;
 #[path = "server/tools.rs"]
 mod tools;
 
 use common::program::{succeed, vaultfs};
+use files::{assert_same as assert_tree, tree_of_directory};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use scene::{DISKS, Image, Point, Scene, for_each_chunk};
@@ -45,13 +47,14 @@ fn a_server_backed_up_twice_comes_back_by_every_way() {
         return;
     };
     eprintln!("the server and its backups: {:.1?}", began.elapsed());
-    let checks: [(&str, Check); 9] = named!(
+    let checks: [(&str, Check); 10] = named!(
         every_image_is_its_source_byte_for_byte
         images_converted_by_qemu_equal_their_sources
         copies_by_cp_and_dd_equal_their_sources_and_are_as_sparse
         du_counts_data_only
         data_and_holes_are_where_the_source_has_them
         the_kernel_mounts_the_images_and_finds_the_same_trees
+        volumes_and_root_are_what_the_kernel_shows
         the_second_backup_stores_no_more_than_the_chunks_that_changed
         restored_files_and_devices_equal_their_sources
         cat_prints_the_sources
@@ -211,6 +214,37 @@ fn the_kernel_mounts_the_images_and_finds_the_same_trees(scene: &Scene) {
             digests.push(seen);
         }
         assert_ne!(digests[0], digests[1], "nothing changed on {disk}");
+    }
+}
+
+fn volumes_and_root_are_what_the_kernel_shows(scene: &Scene) {
+    for point in &scene.points {
+        let shown = scene.mount.path(point.address());
+        let root = tree_of_directory(&shown.join("root"));
+        for (disk, volume, options, place) in [
+            ("vda", "vda2", "ro,noload", ""),
+            ("vdb", "vdb", "ro,norecovery,nouuid", "srv/data"),
+        ] {
+            let source = point.source(disk);
+            let range = if disk == "vda" { root_partition(&source) } else { (0, 0) };
+            let kernels = tree_of_directory(KernelMount::new(&source, range, options).path());
+            let what = format!("{volume} of {}", point.address());
+            assert!(kernels.len() > 100, "{what} is empty");
+            assert_tree(&tree_of_directory(&shown.join("volumes").join(volume)), &kernels, &what);
+            // What is in its place below root is the same; hard links have their first name in another directory there.
+            for (path, facts) in &kernels {
+                let covered = place.is_empty() && ["srv/data", "boot/efi"].iter().any(|mount| path.starts_with(mount));
+                let seen = root.get(&Path::new(place).join(path));
+                assert!(
+                    covered || seen.is_some_and(|seen| seen.content == facts.content && seen.owner == facts.owner),
+                    "root/{place}/{} of {}",
+                    path.display(),
+                    point.address()
+                );
+            }
+        }
+        let efi = tree_of_directory(&shown.join("root/boot/efi"));
+        assert_eq!(efi, tree_of_directory(&shown.join("volumes/vda1")));
     }
 }
 

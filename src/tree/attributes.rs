@@ -90,7 +90,7 @@ impl Tree {
             Node::Point(_) => &[ADDRESS],
             Node::Inside(file) => {
                 let xattrs = self.xattrs_inside(file)?;
-                return Ok(xattrs.into_iter().map(|(name, _)| name).collect());
+                return Ok(xattrs.iter().map(|(name, _)| name.clone()).collect());
             }
             _ => &[],
         };
@@ -105,8 +105,8 @@ impl Tree {
         let node = self.table.get(ino)?;
         if let Node::Inside(file) = &*node {
             let xattrs = self.xattrs_inside(file)?;
-            let found = xattrs.into_iter().find(|(known, _)| known == name);
-            return found.map(|(_, value)| value).ok_or(Error::NoAttribute);
+            let found = xattrs.iter().find(|(known, _)| known == name);
+            return found.map(|(_, value)| value.clone()).ok_or(Error::NoAttribute);
         }
         let name = std::str::from_utf8(name).map_err(|_| Error::NoAttribute)?;
         if !name.starts_with("user.vaultfs.") {

@@ -11,7 +11,6 @@ use super::assemble::{self, Plan, Readable};
 use super::place::{Opened, Place, View};
 use crate::chunk::Reader;
 use crate::fs;
-use crate::fs::handle::Neighbourhood;
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
 use crate::vault::{Address, Manifest, ResourceKind};
@@ -107,12 +106,7 @@ impl Contents {
         for volume in &discovery.volumes {
             let tried = volume.data.as_ref().and_then(|data| {
                 let file_system = fs::open(volume.signature.holds, Arc::clone(data))?;
-                Some(file_system.map(|file_system| {
-                    Arc::new(Opened {
-                        file_system,
-                        neighbourhood: Arc::new(Neighbourhood::new(Arc::clone(data))),
-                    })
-                }))
+                Some(file_system.map(|file_system| Arc::new(Opened::new(file_system, Arc::clone(data)))))
             });
             if let Some(Err(fs::Error::Image(error @ image::Error::Unavailable { .. }))) = tried {
                 return Err(error);
@@ -163,10 +157,7 @@ impl Contents {
         };
         let (holds, data) = found.ok_or_else(unknown)?;
         let file_system = fs::open(*holds, Arc::clone(&data.0)).ok_or_else(unknown)??;
-        Ok(Arc::new(Opened {
-            file_system,
-            neighbourhood: Arc::new(Neighbourhood::new(Arc::clone(&data.0))),
-        }))
+        Ok(Arc::new(Opened::new(file_system, Arc::clone(&data.0))))
     }
 
     /// Memory by estimate, in bytes.

@@ -7,7 +7,6 @@ use super::place::{Opened, Place, View};
 use super::tests::{manifest, server};
 use super::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::chunk::Reader;
-use crate::fs::handle::Neighbourhood;
 use crate::fs::memory::Memory;
 use crate::image::handle::ReadAhead;
 use crate::image::{Error, ReadAt, Result};
@@ -63,10 +62,7 @@ pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
     let tree = Tree::open(content, settings).unwrap();
     let backup = tree.backup(&address).unwrap();
     let mut contents = Contents::load(&tree.content.reader, &address, &backup.manifest).unwrap();
-    let opened = Arc::new(Opened {
-        file_system: Arc::new(memory),
-        neighbourhood: Arc::new(Neighbourhood::new(Arc::new(Broken))),
-    });
+    let opened = Arc::new(Opened::new(Arc::new(memory), Arc::new(Broken)));
     let place = |view| {
         let place = Place::new(&address, "vda1", view, opened.file_system.root());
         *place.opened.lock() = Arc::downgrade(&opened);

@@ -89,7 +89,7 @@ impl<'a> Held<'a> {
     /// As [`Tree::xattr`].
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
         if let Node::Inside(file) = &*self.tree.table.get(self.ino())? {
-            return self.tree.xattrs_inside(file);
+            return Ok(self.tree.xattrs_inside(file)?.to_vec());
         }
         let names = self.tree.xattr_names(self.ino())?;
         let value = |name: Vec<u8>| Ok((name.clone(), self.tree.xattr(self.ino(), &name)?));

@@ -156,8 +156,8 @@ impl Tree {
         }
     }
 
-    pub(super) fn xattrs_inside(&self, file: &Inside) -> Result<Vec<Xattr>, Error> {
-        Ok(self.opened(&file.place)?.file_system.xattrs(file.inode)?)
+    pub(super) fn xattrs_inside(&self, file: &Inside) -> Result<Arc<[Xattr]>, Error> {
+        Ok(self.opened(&file.place)?.xattrs(file.inode)?)
     }
 
     pub(super) fn open_inside(&self, file: &Inside) -> Result<FileHandle, Error> {

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use super::node::Ino;
 use crate::checksum::Digest;
 use crate::fs::handle::Neighbourhood;
-use crate::fs::{FileSystem, FileType, Inode};
+use crate::fs::{self, FileSystem, FileType, Inode, Xattr};
+use crate::image::ReadAt;
 use crate::vault::Address;
 
 /// By which directory of a point a file is shown. The same file has another inode number in each: the kernel does not bear
@@ -77,6 +78,28 @@ impl Eq for Place {}
 pub struct Opened {
     pub(super) file_system: Arc<dyn FileSystem>,
     pub(super) neighbourhood: Arc<Neighbourhood>,
+    /// The last answer to [`FileSystem::xattrs`]: programs ask three times in a row for a file, and mostly there are none.
+    last_xattrs: Mutex<Option<(Inode, Arc<[Xattr]>)>>,
+}
+
+impl Opened {
+    pub(super) fn new(file_system: Arc<dyn FileSystem>, volume: Arc<dyn ReadAt>) -> Self {
+        Self {
+            file_system,
+            neighbourhood: Arc::new(Neighbourhood::new(volume)),
+            last_xattrs: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn xattrs(&self, inode: Inode) -> fs::Result<Arc<[Xattr]>> {
+        let last = self.last_xattrs.lock().clone();
+        if let Some((_, xattrs)) = last.filter(|(of, _)| *of == inode) {
+            return Ok(xattrs);
+        }
+        let xattrs: Arc<[Xattr]> = self.file_system.xattrs(inode)?.into();
+        *self.last_xattrs.lock() = Some((inode, Arc::clone(&xattrs)));
+        Ok(xattrs)
+    }
 }
 
 impl std::fmt::Debug for Opened {
