@@ -42,8 +42,8 @@ fn every_flip_in_a_pack_that_a_reader_meets_is_found() {
 }
 
 #[test]
-#[ignore = "long: eight flips of each byte"]
-fn every_flipped_bit_of_a_pack_that_a_reader_meets_is_found() {
+#[ignore = "soak: eight flips of each byte"]
+fn soak_every_flipped_bit_of_a_pack_that_a_reader_meets_is_found() {
     flip_packs(every_bit);
 }
 

@@ -214,8 +214,8 @@ fn every_damaged_ext_image_is_survived_2() {
 }
 
 #[test]
-#[ignore = "long: 250,000 damaged images"]
-fn every_damaged_ext_image_is_survived_at_length() {
+#[ignore = "soak: 250,000 damaged images"]
+fn soak_many_damaged_ext_images_are_survived() {
     if !can_loop_mount() {
         return;
     }

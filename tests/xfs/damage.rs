@@ -284,8 +284,8 @@ fn every_damaged_xfs_image_is_survived() {
 }
 
 #[test]
-#[ignore = "long: 200,000 damaged images"]
-fn every_one_of_many_damaged_xfs_images_is_survived() {
+#[ignore = "soak: 200,000 damaged images"]
+fn soak_many_damaged_xfs_images_are_survived() {
     if !can_loop_mount() {
         return;
     }

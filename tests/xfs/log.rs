@@ -151,8 +151,8 @@ fn a_power_cut_at_any_time_is_replayed_as_the_kernel_does() {
 }
 
 #[test]
-#[ignore = "long: forty power cuts"]
-fn a_power_cut_at_any_of_many_times_is_replayed_as_the_kernel_does() {
+#[ignore = "soak: forty power cuts"]
+fn soak_power_cuts_at_many_times_are_replayed_as_the_kernel_does() {
     if !can_loop_mount() {
         return;
     }
