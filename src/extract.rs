@@ -1,7 +1,7 @@
 //! Copies files and trees out of a backup, without a mount: as `cp -a` does, as far as the user may.
 //!
 //! Names, links and devices come from the machine that was backed up and may be hostile: nothing here follows a path of
-//! theirs. Below the target every step is one name in an open directory ([`place`]), and no symbolic link is ever gone
+//! theirs. Below the target every step is one name in an open directory (`place`), and no symbolic link is ever gone
 //! through. A file has a temporary name until it is complete with owner, mode and times; a directory gets its own when
 //! everything in it is done. One thread walks the tree and makes all but the contents; a crew copies these.
 
