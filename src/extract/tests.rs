@@ -17,6 +17,8 @@ const PLAIN: Options = Options {
     depth: Depth::Trees,
     owners: Owners::Own,
     existing: Existing::Refuse,
+    extra: Extra::Leave,
+    act: Act::Perform,
     workers: None,
 };
 
@@ -89,6 +91,7 @@ fn copy_with(memory: Memory, options: Options, before: impl FnOnce(&Path)) -> Co
     let environment = Environment {
         monitor: &told,
         cancel: &cancel,
+        steps: None,
     };
     let result = run(
         &tree,
@@ -370,6 +373,7 @@ fn a_run_that_is_cancelled_leaves_nothing_half_made() {
     let environment = Environment {
         monitor: &Told::default(),
         cancel: &cancel,
+        steps: None,
     };
     let ended = run(
         &tree,
@@ -401,6 +405,7 @@ fn the_target_is_a_directory_that_is_there_or_a_new_name() {
         let environment = Environment {
             monitor: &monitor,
             cancel: &cancel,
+            steps: None,
         };
         let ran = run(&tree, sources, &dir.path().join(target), options, environment);
         ran.map(|report| report.files).map_err(|error| error.to_string())

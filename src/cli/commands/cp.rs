@@ -3,7 +3,7 @@
 use super::super::exit::Code;
 use super::super::{Context, args, output, request};
 use crate::bytes::size_text;
-use crate::extract::{self, Depth, Environment, Existing, Options, Owners, Report, Source};
+use crate::extract::{self, Act, Depth, Environment, Existing, Extra, Options, Owners, Report, Source};
 use crate::mount::signals;
 use crate::tree::Tree;
 use crate::tree::resolve::LastLink;
@@ -45,6 +45,7 @@ pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Resul
     let environment = Environment {
         monitor: &*monitor,
         cancel: &cancel,
+        steps: None,
     };
     let report = extract::run(&tree, sources, &args.target, options(args), environment)?;
     drop(monitor);
@@ -81,6 +82,8 @@ fn options(args: &args::Cp) -> Options {
         } else {
             Existing::Refuse
         },
+        extra: Extra::Leave,
+        act: Act::Perform,
         workers: None,
     }
 }
