@@ -53,7 +53,7 @@ pub(super) enum Command {
     /// Unmount a vault; names who keeps it busy
     #[command(after_help = help::UMOUNT)]
     Umount(Umount),
-    /// Write a disk image back to a file or a block device
+    /// Put a disk image back to a file or a block device, a file system to a directory
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
     /// List files of a backup, without a mount
@@ -234,20 +234,51 @@ pub(super) struct Umount {
 pub(super) struct Restore {
     /// The vault: a directory made by `vaultfs init`
     pub(super) vault: OsString,
-    /// The backup: `servers/web-01/2026-11-20T03-00-00Z` or `servers/web-01/latest`
+    /// The backup: `servers/web-01/2026-11-20T03-00-00Z`, `servers/web-01/latest` or `filesystems/home/latest`
     pub(super) address: String,
-    /// Which disk; needed when the backup has more than one
-    #[arg(long, value_name = "NAME")]
-    pub(super) disk: Option<String>,
-    /// New file, or with --force an existing file or a block device
+    /// Of a disk: a new file, or with --force an existing file or a block device; of a file system: a directory
     #[arg(long, value_name = "PATH")]
     pub(super) to: PathBuf,
-    /// Overwrite what is at PATH
+    /// Overwrite what is at PATH: only what differs is written
     #[arg(long)]
     pub(super) force: bool,
-    /// Format to write
-    #[arg(long, value_name = "FORMAT", default_value = "raw", value_parser = format_parser())]
-    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) disk: RestoreDisk,
+    #[command(flatten)]
+    pub(super) tree: RestoreTree,
+}
+
+/// Arguments of `restore` for a disk.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Options for disks")]
+pub(super) struct RestoreDisk {
+    /// Which disk; needed when the backup has more than one
+    #[arg(long = "disk", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Format to write [default: raw]
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
+    pub(super) format: Option<Format>,
+}
+
+/// Arguments of `restore` for a file system.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Options for file systems")]
+pub(super) struct RestoreTree {
+    /// Change nothing; print what would be made, replaced, mended and removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only this file or directory of the tree, with all that is in it; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(super) include: Vec<OsString>,
+    /// Remove from PATH what the backup does not have; never through links or on other file systems
+    #[arg(long, requires = "force")]
+    pub(super) delete: bool,
+    /// Compare the content of files, not their size and time
+    #[arg(long, requires = "force")]
+    pub(super) checksum: bool,
+    /// Whose the files are, if you are root: by number as in the backup, by name, or yours [default: numbers]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub(super) owners: Option<Owners>,
 }
 
 /// Arguments of `ls`.
@@ -326,6 +357,14 @@ pub(super) enum Consistency {
     Crash,
     Application,
     None,
+}
+
+/// Words for whose restored files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Owners {
+    Numbers,
+    Names,
+    Mine,
 }
 
 /// Parses a command line, program name first; the error is also how `--help` and `--version` end.

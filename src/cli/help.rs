@@ -81,8 +81,13 @@ Examples:
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to web-01.img
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to /dev/vg0/web-01 --force
   vaultfs restore /srv/vault disks/db-data/latest --to db.qcow2 --format qcow2
+  vaultfs restore /srv/vault filesystems/home/latest --to /mnt/new-home
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --include ann/Documents
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --delete --dry-run
 
-Onto something that exists, only the parts that differ are written. What was written is read back and verified.";
+Onto something that exists, only the parts that differ are written. What was written to a disk is read back and verified.
+A file has its name only when it is complete, and its old content until then. A file of equal size and time is taken as
+equal unless --checksum is given; attributes are compared in any case.";
 
 /// Under `vaultfs ls --help`.
 pub(super) const LS: &str = "\

@@ -401,7 +401,7 @@ impl Copied<'_> {
             Self::Named(dir, file) => path_of(dir, file),
         };
         // Most files have none, and their list takes no room.
-        if rustix::fs::listxattr(&*path, &mut [0_u8; 0][..]) == Ok(0) {
+        if rustix::fs::listxattr_query(&*path) == Ok(0) {
             return Vec::new();
         }
         let mut list = vec![0; XATTR_MAX];

@@ -1,5 +1,7 @@
 //! Copies of file systems made by hand, sound and hostile, into a directory of this machine.
 
+mod update;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
