@@ -261,6 +261,34 @@ pub trait FileSystem: Send + Sync {
 
     /// What the file system is and how full.
     fn summary(&self) -> Summary;
+
+    /// Flags as `FS_IOC_GETFLAGS` gives them (immutable, append only and so on), for who puts files back; 0 where the reader
+    /// does not tell.
+    ///
+    /// # Errors
+    /// `NoInode`, `Corrupt`.
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        let _ = inode;
+        Ok(0)
+    }
+
+    /// The name that a user had where the files come from, if that is kept.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        let _ = uid;
+        Ok(None)
+    }
+
+    /// The name that a group had there.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        let _ = gid;
+        Ok(None)
+    }
 }
 
 /// What a file system says of itself.
@@ -300,6 +328,15 @@ impl<T: FileSystem + ?Sized> FileSystem for Arc<T> {
     }
     fn summary(&self) -> Summary {
         (**self).summary()
+    }
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        (**self).flags(inode)
+    }
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        (**self).user_name(uid)
+    }
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        (**self).group_name(gid)
     }
 }
 
