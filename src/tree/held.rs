@@ -101,7 +101,7 @@ impl<'a> Held<'a> {
     /// # Errors
     /// As the file system reports them.
     pub fn flags(&self) -> Result<u32, Error> {
-        match &*self.tree.table.get(self.ino())? {
+        match &self.tree.table.get(self.ino())? {
             Node::Inside(file) => self.tree.flags_inside(file),
             _ => Ok(0),
         }
@@ -112,7 +112,7 @@ impl<'a> Held<'a> {
     /// # Errors
     /// As the file system reports them.
     pub fn owner_name(&self, whose: Whose) -> Result<Option<Vec<u8>>, Error> {
-        match &*self.tree.table.get(self.ino())? {
+        match &self.tree.table.get(self.ino())? {
             Node::Inside(file) => self.tree.name_inside(file, whose),
             _ => Ok(None),
         }

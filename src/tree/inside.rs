@@ -147,6 +147,7 @@ impl Tree {
                 let base = match place.view {
                     View::Volume => format!("{}/volumes/{}", place.address, place.volume),
                     View::Mount(_) => format!("{}/root", place.address),
+                    View::Tree => format!("{}/tree", place.address),
                 };
                 let mut within = mount_point.clone();
                 within.push(b'/');
