@@ -11,11 +11,14 @@ pub mod fat;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod stored;
 pub mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::chunk;
+use crate::image::piece::Piece;
 use crate::image::{self, ReadAt};
 use crate::volume::Holds;
 
@@ -56,6 +59,15 @@ pub enum Error {
         inode: Inode,
         /// What the operation is for.
         wanted: FileType,
+    },
+    /// What is stored of a file is damaged, missing or not delivered; only this file is lost.
+    #[error("{what} cannot be read")]
+    Stored {
+        /// The file, and the backup.
+        what: String,
+        /// What is wrong.
+        #[source]
+        source: chunk::Error,
     },
     /// The bytes of the volume could not be read.
     #[error("the volume cannot be read")]
@@ -194,6 +206,8 @@ pub enum Place {
     Zeros,
     /// In the file's own metadata, given here: exactly the bytes of the run.
     Inline(Arc<[u8]>),
+    /// In a chunk of the vault, which is as long as the run.
+    Piece(Arc<Piece>),
 }
 
 /// A run of a file's bytes.

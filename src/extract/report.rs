@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{Error, Result};
 use crate::monitor::Monitor;
-use crate::{fs, image, tree};
+use crate::{chunk, fs, image, tree};
 
 /// What was copied; of a run that only plans, what would be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,6 +135,7 @@ fn class(error: &Error) -> Class {
     match error {
         Error::Read { source, .. } => match source {
             tree::Error::File(fs::Error::Image(error)) | tree::Error::Image(error) => of_image(error),
+            tree::Error::File(fs::Error::Stored { source, .. }) => of_chunk(source),
             tree::Error::File(fs::Error::Corrupt { .. } | fs::Error::NoInode { .. }) => Class::Damaged,
             _ => Class::Other,
         },
@@ -143,6 +144,13 @@ fn class(error: &Error) -> Class {
             _ => Class::Other,
         },
         _ => Class::Other,
+    }
+}
+
+fn of_chunk(error: &chunk::Error) -> Class {
+    match error {
+        chunk::Error::Corrupt { .. } | chunk::Error::Missing { .. } => Class::Damaged,
+        _ => Class::Unreachable,
     }
 }
 

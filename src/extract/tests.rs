@@ -280,7 +280,7 @@ fn what_is_damaged_is_told_and_left_out_and_the_rest_is_copied() {
         (1, 4, 0)
     );
     copied.tells(&format!(
-        "{AT}/root/half cannot be read: a file inside an image cannot be read"
+        "{AT}/root/half cannot be read: a file of a backup cannot be read"
     ));
     copied.tells("chunk 0123 (disk vda) is corrupt at byte 77");
 }

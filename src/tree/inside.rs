@@ -20,9 +20,10 @@ impl Tree {
         if let Some(contents) = backup.contents.get() {
             return Ok(Arc::clone(contents));
         }
-        let loaded = Arc::new(Contents::load(&self.content.reader, address, &backup.manifest)?);
+        let (loaded, opened) = Contents::load_open(&self.content.reader, address, &backup.manifest)?;
+        self.open_volumes.keep(&loaded, opened);
         // Whoever came first; both say the same.
-        Ok(Arc::clone(backup.contents.get_or_init(|| loaded)))
+        Ok(Arc::clone(backup.contents.get_or_init(|| Arc::new(loaded))))
     }
 
     /// The file system of a place.
@@ -146,6 +147,7 @@ impl Tree {
                 let base = match place.view {
                     View::Volume => format!("{}/volumes/{}", place.address, place.volume),
                     View::Mount(_) => format!("{}/root", place.address),
+                    View::Tree => format!("{}/tree", place.address),
                 };
                 let mut within = mount_point.clone();
                 within.push(b'/');
