@@ -2,6 +2,7 @@
 
 mod cursor;
 mod disk;
+mod files;
 mod hooks;
 mod pages;
 
