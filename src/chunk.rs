@@ -4,6 +4,7 @@
 //! their id.
 
 pub mod cache;
+pub mod items;
 pub mod prefetch;
 pub mod run;
 
@@ -12,7 +13,7 @@ use crate::bytes::{to_u64, to_usize};
 use crate::store::{self, Key};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::{Footer, Record};
-use crate::vault::{self, ChunkId, Vault, codec, map, pack_key};
+use crate::vault::{self, ChunkId, Vault, codec, map, pack_key, tree_page};
 use cache::{Cache, Chunk};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -141,14 +142,26 @@ impl Reader {
     /// # Errors
     /// As [`Error`].
     pub fn page(&self, page: &map::PageRef) -> Result<Chunk> {
+        self.meta(page, map::PAGE_CHUNKS * 34, "map page", map::page_id)
+    }
+
+    /// The encoded bytes of a page of a stored tree; they match their id, their content is still to be checked.
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub fn tree_page(&self, page: &map::PageRef) -> Result<Chunk> {
+        self.meta(page, tree_page::MAX_PAGE / 8, "tree page", tree_page::page_id)
+    }
+
+    fn meta(&self, page: &map::PageRef, len: usize, what: &str, id_of: fn(&[u8]) -> ChunkId) -> Result<Chunk> {
         let id = ChunkId(page.id);
-        self.cache.get_or_load(&id, map::PAGE_CHUNKS * 34, |buffer| {
+        self.cache.get_or_load(&id, len, |buffer| {
             let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
             self.decode(ObjectType::MetaPack, &page.pack, &record, buffer)?;
-            if map::page_id(buffer) != id {
+            if id_of(buffer) != id {
                 return Err(Error::Corrupt {
                     object: key_text(ObjectType::MetaPack, &page.pack),
-                    what: format!("map page {id} fails its hash"),
+                    what: format!("{what} {id} fails its hash"),
                 });
             }
             Ok(())

@@ -5,15 +5,17 @@
 pub mod codec;
 pub mod config;
 pub mod index;
+pub mod item;
 pub mod manifest;
 pub mod map;
 pub mod name;
 pub mod object;
 pub mod pack;
 pub mod tags;
+pub mod tree_page;
 
 pub use config::{CHUNK_SIZES, Config, Features};
-pub use manifest::{Consistency, Content, Disk, Manifest, Statistics};
+pub use manifest::{Consistency, Content, Disk, Manifest, Problem, Sizes, Statistics, Tree, TreeStatistics};
 pub use name::{Address, AddressSpec, ResourceKind, ResourceName, check_name};
 
 use crate::checksum::Digest;

@@ -207,7 +207,18 @@ impl Writer {
     /// # Errors
     /// `Vault`, `Stopped`, `Compress`, `BadEncoding`.
     pub fn add_page(&self, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
-        let id = vault::map::page_id(encoded);
+        self.add_meta(vault::map::page_id(encoded), encoded, level)
+    }
+
+    /// Stores an encoded page of a tree, unless this session did; returns where it is and the bytes it added.
+    ///
+    /// # Errors
+    /// As [`add_page`](Self::add_page).
+    pub fn add_tree_page(&self, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
+        self.add_meta(vault::tree_page::page_id(encoded), encoded, level)
+    }
+
+    fn add_meta(&self, id: ChunkId, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
         let mut open = self.meta.lock();
         if let Some(pack) = self.fresh_pages.lock().get(&id) {
             return Ok((PageRef { id: id.0, pack: *pack }, 0));

@@ -164,7 +164,7 @@ impl Tree {
         }
         // Not through the kept manifests: one `df` over many resources would push out those in use.
         let manifest = self.load(address)?;
-        let bytes = manifest.total(|disk| disk.size);
+        let bytes = manifest.sizes().logical;
         self.sizes
             .lock()
             .insert(address.resource.clone(), (address.point, bytes));

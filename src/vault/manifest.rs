@@ -3,6 +3,10 @@
 //! # Source
 //! `docs/format.md`, section "Manifest".
 
+mod tree;
+
+pub use tree::{MAX_PROBLEM_BYTES, MAX_PROBLEMS, Problem, Tree, TreeStatistics};
+
 use super::map::{Layout, MAX_ROOT_REFS, PageRef};
 use super::name::{ResourceKind, ResourceName};
 use super::tags::{self, Tags};
@@ -46,6 +50,21 @@ impl Consistency {
 pub enum Content {
     /// Disk images, in the order the user gave them.
     Disks(Vec<Disk>),
+    /// The files of a directory tree.
+    Tree(Tree),
+}
+
+/// Sizes of a whole backup in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of all disks or files, holes included.
+    pub logical: u64,
+    /// Plain bytes that are not holes.
+    pub data: u64,
+    /// Plain bytes of chunks that this backup added to the vault.
+    pub new: u64,
+    /// Bytes that this backup added to the vault.
+    pub stored: u64,
 }
 
 /// Sizes of one disk in one backup, in bytes.
@@ -173,25 +192,28 @@ impl Manifest {
         if self.facts.as_ref().is_some_and(|facts| facts.len() > MAX_FACTS) {
             return Err(format!("the server facts are larger than {MAX_FACTS} bytes"));
         }
-        let disks = self.disks();
-        if disks.is_empty() || disks.len() > MAX_DISKS {
-            return Err(format!("{} disks: a backup has 1 to {MAX_DISKS}", disks.len()));
+        match &self.content {
+            Content::Tree(tree) if self.kind == ResourceKind::Filesystem => tree.check(),
+            Content::Disks(disks) if self.kind != ResourceKind::Filesystem => check_disks(disks),
+            Content::Tree(_) | Content::Disks(_) => Err(format!("a {} does not hold that", self.kind.word())),
         }
-        let mut names = HashSet::new();
-        for disk in disks {
-            disk.check()?;
-            if !names.insert(disk.name.as_str()) {
-                return Err(format!("two disks are called {}", disk.name));
-            }
-        }
-        Ok(())
     }
 
-    /// The disks of the backup.
+    /// The disks of the backup; none for a file system.
     #[must_use]
     pub fn disks(&self) -> &[Disk] {
         match &self.content {
             Content::Disks(disks) => disks,
+            Content::Tree(_) => &[],
+        }
+    }
+
+    /// The files of the backup of a file system.
+    #[must_use]
+    pub fn tree(&self) -> Option<&Tree> {
+        match &self.content {
+            Content::Tree(tree) => Some(tree),
+            Content::Disks(_) => None,
         }
     }
 
@@ -223,10 +245,18 @@ impl Manifest {
         }
     }
 
-    /// Sum of a size over all disks.
+    /// Sizes of the whole backup.
     #[must_use]
-    pub fn total(&self, size: impl Fn(&Disk) -> u64) -> u64 {
-        self.disks().iter().map(size).fold(0, u64::saturating_add)
+    pub fn sizes(&self) -> Sizes {
+        match &self.content {
+            Content::Tree(tree) => tree.sizes(),
+            Content::Disks(disks) => disks.iter().fold(Sizes::default(), |sum, disk| Sizes {
+                logical: sum.logical.saturating_add(disk.size),
+                data: sum.data.saturating_add(disk.statistics.data),
+                new: sum.new.saturating_add(disk.statistics.new),
+                stored: sum.stored.saturating_add(disk.statistics.stored),
+            }),
+        }
     }
 
     /// The backup for people and scripts: content of `backup.json`, and of `show --json`.
@@ -239,6 +269,7 @@ impl Manifest {
             .and_then(|facts| serde_json::from_str::<serde_json::Value>(facts).ok());
         let disks: Vec<_> = self.disks().iter().map(|disk| self.disk_json(disk)).collect();
         let id = point(self.point).unwrap_or_default();
+        let sizes = self.sizes();
         serde_json::json!({
             "address": format!("{}/{}/{id}", self.kind.dir(), self.name),
             "kind": self.kind.word(),
@@ -251,11 +282,12 @@ impl Manifest {
             "imported": self.imported,
             "parent": self.parent.and_then(point),
             "consistency": self.consistency.word(),
-            "logical_bytes": self.total(|disk| disk.size),
-            "data_bytes": self.total(|disk| disk.statistics.data),
-            "new_bytes": self.total(|disk| disk.statistics.new),
-            "stored_bytes": self.total(|disk| disk.statistics.stored),
+            "logical_bytes": sizes.logical,
+            "data_bytes": sizes.data,
+            "new_bytes": sizes.new,
+            "stored_bytes": sizes.stored,
             "disks": disks,
+            "tree": self.tree().map(Tree::to_json),
             "tags": self.tags,
             "facts": facts,
             "tool": self.tool,
@@ -274,6 +306,20 @@ impl Manifest {
             "stored_bytes": disk.statistics.stored,
         })
     }
+}
+
+fn check_disks(disks: &[Disk]) -> Result<(), String> {
+    if disks.is_empty() || disks.len() > MAX_DISKS {
+        return Err(format!("{} disks: a backup has 1 to {MAX_DISKS}", disks.len()));
+    }
+    let mut names = HashSet::new();
+    for disk in disks {
+        disk.check()?;
+        if !names.insert(disk.name.as_str()) {
+            return Err(format!("two disks are called {}", disk.name));
+        }
+    }
+    Ok(())
 }
 
 impl Disk {

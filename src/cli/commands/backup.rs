@@ -97,9 +97,9 @@ fn text(manifest: &Manifest) -> String {
         .unwrap_or_default();
     fields(&[
         ("backup", address.to_owned()),
-        ("logical", exact_size(manifest.total(|disk| disk.size))),
-        ("data", exact_size(manifest.total(|disk| disk.statistics.data))),
-        ("new", exact_size(manifest.total(|disk| disk.statistics.new))),
-        ("stored", exact_size(manifest.total(|disk| disk.statistics.stored))),
+        ("logical", exact_size(manifest.sizes().logical)),
+        ("data", exact_size(manifest.sizes().data)),
+        ("new", exact_size(manifest.sizes().new)),
+        ("stored", exact_size(manifest.sizes().stored)),
     ])
 }

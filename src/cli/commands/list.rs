@@ -119,9 +119,9 @@ fn row(address: &Address, manifest: &Manifest) -> Vec<String> {
     vec![
         address.to_string(),
         manifest.consistency.word().to_owned(),
-        size_text(manifest.total(|disk| disk.size)),
-        size_text(manifest.total(|disk| disk.statistics.data)),
-        size_text(manifest.total(|disk| disk.statistics.new)),
+        size_text(manifest.sizes().logical),
+        size_text(manifest.sizes().data),
+        size_text(manifest.sizes().new),
         tags_text(&manifest.tags),
     ]
 }
@@ -134,10 +134,10 @@ fn entry(address: &Address, manifest: &Manifest) -> serde_json::Value {
         "point": address.point.to_string(),
         "time": rfc3339(manifest.point),
         "consistency": manifest.consistency.word(),
-        "logical_bytes": manifest.total(|disk| disk.size),
-        "data_bytes": manifest.total(|disk| disk.statistics.data),
-        "new_bytes": manifest.total(|disk| disk.statistics.new),
-        "stored_bytes": manifest.total(|disk| disk.statistics.stored),
+        "logical_bytes": manifest.sizes().logical,
+        "data_bytes": manifest.sizes().data,
+        "new_bytes": manifest.sizes().new,
+        "stored_bytes": manifest.sizes().stored,
         "tags": manifest.tags,
     })
 }

@@ -50,10 +50,10 @@ fn text(address: &str, manifest: &Manifest, json: &Value) -> String {
         ),
         ("tags", tags_text(&manifest.tags)),
         ("made by", manifest.tool.clone()),
-        ("logical", exact_size(manifest.total(|disk| disk.size))),
-        ("data", exact_size(manifest.total(|disk| disk.statistics.data))),
-        ("new", exact_size(manifest.total(|disk| disk.statistics.new))),
-        ("stored", exact_size(manifest.total(|disk| disk.statistics.stored))),
+        ("logical", exact_size(manifest.sizes().logical)),
+        ("data", exact_size(manifest.sizes().data)),
+        ("new", exact_size(manifest.sizes().new)),
+        ("stored", exact_size(manifest.sizes().stored)),
     ]);
     head + "\n" + &disks(manifest) + &volumes(json) + &root(json) + &problems(json) + &facts(manifest)
 }
