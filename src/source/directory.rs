@@ -196,15 +196,6 @@ impl Directory {
         }
         Ok(fd)
     }
-
-    /// The magic number of the file system the directory lies on, as `statfs(2)` tells it.
-    ///
-    /// # Errors
-    /// As the system reports.
-    pub fn filesystem_magic(&self) -> io::Result<u64> {
-        let found = rustix::fs::fstatfs(self.descriptor()?)?;
-        Ok(u64::try_from(found.f_type).unwrap_or(0))
-    }
 }
 
 impl Directory {

@@ -1,28 +1,15 @@
 //! Which inode number a file has in a backup: its own, as long as that tells it from every other.
 
-use crate::checksum::Digest;
 use crate::bytes::field;
+use crate::checksum::Digest;
 use crate::source::directory::attributes::{Attributes, FileId, Kind, Time};
+use crate::vault::item::MADE_NUMBERS;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Numbers that are made, not found, have this bit.
-const MADE: u64 = 1 << 63;
-
-/// File systems whose inode numbers are known to be unique on a device: ext2/3/4, XFS, btrfs, tmpfs, ZFS, F2FS, bcachefs.
-const UNIQUE: [u64; 7] = [
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0x0102_1994,
-    0x2fc1_2fc1,
-    0xf2f5_2010,
-    0xca45_1a4e,
-];
-
-/// What tells two files apart that have one number on a file system that is not careful with numbers.
-type Fingerprint = (u64, Time, u32);
+/// Inode numbers whose bits are kept together: file systems give neighbours to neighbours.
+const BLOCK: u64 = 512;
 
 /// How often a file has been met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,53 +20,86 @@ pub(super) enum Met {
     Again,
 }
 
+/// What a file with several names keeps for as long as it is there, and a new file with its number does not have.
+type Mark = (Kind, Option<Time>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// A bit for each number that was given as it is.
+    given: HashMap<(u64, u64), [u64; 8]>,
+    /// Files with several names.
+    linked: HashMap<FileId, Mark>,
+}
+
+impl Seen {
+    /// Takes note of a number; says whether it is new.
+    fn give(&mut self, id: FileId) -> bool {
+        let place = id.inode % BLOCK;
+        let block = self.given.entry((id.device, id.inode / BLOCK)).or_default();
+        let Some(word) = block.get_mut(usize::try_from(place / 64).unwrap_or_default()) else {
+            return false;
+        };
+        let bit = 1 << (place % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+}
+
 /// Gives numbers to files.
 #[derive(Debug)]
 pub(super) struct Numbers {
     device: u64,
-    trusted: bool,
-    /// Directories, files with several names, and all files where numbers are not trusted.
-    seen: Mutex<HashMap<FileId, Fingerprint>>,
+    seen: Mutex<Seen>,
 }
 
 impl Numbers {
-    /// Starts for a tree whose root is `root`, on a file system with this magic number.
-    pub(super) fn new(root: FileId, filesystem_magic: u64) -> Self {
+    /// Starts for a tree with this root.
+    pub(super) fn new(root: FileId) -> Self {
         Self {
             device: root.device,
-            trusted: UNIQUE.contains(&filesystem_magic),
             seen: Mutex::default(),
         }
     }
 
     /// The number of a file called `name` in the directory with the number `parent`.
+    ///
+    /// A number is met a second time if a directory is mounted at a second place, a file moves while the tree is walked, its
+    /// number goes to a new file, or the file system is careless: then what is met is a file of its own.
     pub(super) fn assign(&self, file: &Attributes, parent: u64, name: &[u8]) -> (u64, Met) {
-        let number = self.plain(file.id);
-        if file.kind != Kind::Directory && file.links <= 1 && self.trusted && file.id.device == self.device {
-            return (number, Met::First);
+        let mut seen = self.seen.lock();
+        if file.kind != Kind::Directory {
+            let mark = (file.kind, file.born);
+            match seen.linked.entry(file.id) {
+                Entry::Occupied(met) if *met.get() == mark => return (self.plain(file.id), Met::Again),
+                Entry::Vacant(place) if file.links > 1 => {
+                    place.insert(mark);
+                }
+                _ => {}
+            }
         }
-        let fingerprint = (file.size_bytes, file.modified, file.mode);
-        match self.seen.lock().entry(file.id) {
-            Entry::Vacant(place) => {
-                place.insert(fingerprint);
-                (number, Met::First)
-            }
-            // A directory has one place; where it is seen at a second one (a bind mount), that is a tree of its own.
-            Entry::Occupied(_) if file.kind == Kind::Directory => (elsewhere(file.id, parent, name), Met::First),
-            Entry::Occupied(met) if file.links <= 1 && *met.get() != fingerprint => {
-                (elsewhere(file.id, parent, name), Met::First)
-            }
-            Entry::Occupied(_) => (number, Met::Again),
+        if seen.give(file.id) {
+            (self.plain(file.id), Met::First)
+        } else {
+            (made(file.id, &[&parent.to_le_bytes(), name]), Met::First)
         }
     }
 
     /// Takes back that a file was met: it could not be read under that name, and may be under another one.
     pub(super) fn forget(&self, id: FileId) {
-        self.seen.lock().remove(&id);
+        let mut seen = self.seen.lock();
+        if seen.linked.remove(&id).is_some()
+            && let Some(word) = seen
+                .given
+                .get_mut(&(id.device, id.inode / BLOCK))
+                .and_then(|block| block.get_mut(usize::try_from(id.inode % BLOCK / 64).unwrap_or_default()))
+        {
+            *word &= !(1 << (id.inode % 64));
+        }
     }
 
     fn plain(&self, id: FileId) -> u64 {
-        if id.device == self.device && (1..MADE).contains(&id.inode) {
+        if id.device == self.device && (1..MADE_NUMBERS).contains(&id.inode) {
             id.inode
         } else {
             made(id, &[])
@@ -87,15 +107,11 @@ impl Numbers {
     }
 }
 
-fn elsewhere(id: FileId, parent: u64, name: &[u8]) -> u64 {
-    made(id, &[&parent.to_le_bytes(), name])
-}
-
 fn made(id: FileId, more: &[&[u8]]) -> u64 {
     let (device, inode) = (id.device.to_le_bytes(), id.inode.to_le_bytes());
     let pieces: Vec<&[u8]> = [&device[..], &inode[..]].into_iter().chain(more.iter().copied()).collect();
     let digest = Digest::of_pieces(&pieces);
-    u64::from_le_bytes(field(&digest.0, 0).unwrap_or_default()) | MADE
+    u64::from_le_bytes(field(&digest.0, 0).unwrap_or_default()) | MADE_NUMBERS
 }
 
 #[cfg(test)]
@@ -120,53 +136,51 @@ mod tests {
             accessed: time,
             modified: time,
             changed: time,
-            born: None,
+            born: Some(time),
         }
     }
 
-    const EXT4: u64 = 0xef53;
     const ROOT: FileId = FileId { device: 5, inode: 2 };
 
     #[test]
     fn files_of_the_device_keep_their_numbers_and_others_get_one_that_stays() {
-        let numbers = Numbers::new(ROOT, EXT4);
-        assert_eq!(numbers.assign(&file(5, 77, 1, Kind::Regular), 2, b"a"), (77, Met::First));
-        for (device, inode) in [(6, 77), (5, 0), (5, MADE), (5, u64::MAX)] {
+        let numbers = Numbers::new(ROOT);
+        for inode in [1, 77, 78, 511, 512, MADE_NUMBERS - 1] {
+            assert_eq!(numbers.assign(&file(5, inode, 1, Kind::Regular), 2, b"a"), (inode, Met::First));
+        }
+        for (device, inode) in [(6, 77), (5, 0), (5, MADE_NUMBERS), (5, u64::MAX)] {
             let odd = file(device, inode, 1, Kind::Regular);
             let (number, _) = numbers.assign(&odd, 2, b"a");
-            assert!(number >= MADE);
-            let next_time = Numbers::new(ROOT, EXT4);
-            assert_eq!(next_time.assign(&odd, 9, b"renamed").0, number);
+            assert!(number >= MADE_NUMBERS);
+            assert_eq!(Numbers::new(ROOT).assign(&odd, 9, b"renamed").0, number);
         }
     }
 
     #[test]
     fn names_of_one_file_share_its_number() {
-        let numbers = Numbers::new(ROOT, EXT4);
+        let numbers = Numbers::new(ROOT);
         let linked = file(5, 77, 3, Kind::Regular);
         assert_eq!(numbers.assign(&linked, 2, b"a"), (77, Met::First));
         assert_eq!(numbers.assign(&linked, 9, b"b"), (77, Met::Again));
+        let last_name = Attributes { links: 1, ..linked };
+        assert_eq!(numbers.assign(&last_name, 9, b"c"), (77, Met::Again));
         numbers.forget(linked.id);
-        assert_eq!(numbers.assign(&linked, 9, b"c"), (77, Met::First));
+        assert_eq!(numbers.assign(&linked, 9, b"d"), (77, Met::First));
     }
 
     #[test]
-    fn a_directory_seen_twice_is_two_directories() {
-        let numbers = Numbers::new(ROOT, EXT4);
-        let bound = file(5, 77, 2, Kind::Directory);
-        assert_eq!(numbers.assign(&bound, 2, b"a"), (77, Met::First));
-        let (second, met) = numbers.assign(&bound, 2, b"b");
-        assert!(second >= MADE && met == Met::First);
-        assert_ne!(numbers.assign(&bound, 2, b"c").0, second);
-    }
-
-    #[test]
-    fn different_files_of_one_number_are_told_apart_where_numbers_are_not_trusted() {
-        let numbers = Numbers::new(ROOT, 0x6573_5546);
-        let one = file(5, 77, 1, Kind::Regular);
-        let other = Attributes { size_bytes: 11, ..one };
-        assert_eq!(numbers.assign(&one, 2, b"a"), (77, Met::First));
-        assert_ne!(numbers.assign(&other, 2, b"b").0, 77);
-        assert_eq!(numbers.assign(&one, 2, b"moved"), (77, Met::Again));
+    fn a_number_that_is_met_twice_is_two_files() {
+        let numbers = Numbers::new(ROOT);
+        for (inode, kind, links) in [(77, Kind::Directory, 4), (78, Kind::Regular, 1), (79, Kind::Special, 1)] {
+            let met = file(5, inode, links, kind);
+            assert_eq!(numbers.assign(&met, 2, b"a"), (inode, Met::First));
+            let (second, again) = numbers.assign(&met, 2, b"b");
+            assert!(second >= MADE_NUMBERS && again == Met::First);
+            assert_ne!(numbers.assign(&met, 2, b"c").0, second);
+        }
+        let linked = file(5, 80, 2, Kind::Regular);
+        let reused = Attributes { born: None, ..linked };
+        assert_eq!(numbers.assign(&linked, 2, b"a"), (80, Met::First));
+        assert!(numbers.assign(&reused, 2, b"b").0 >= MADE_NUMBERS);
     }
 }

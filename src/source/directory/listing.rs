@@ -2,7 +2,9 @@
 
 use super::Directory;
 use rustix::fs::{FileType, RawDir};
+use std::collections::HashSet;
 use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ const BUFFER: usize = 32 << 10;
 pub struct Listing {
     fd: Arc<OwnedFd>,
     state: State,
+    /// Hashes of the names so far: a directory that is changed while it is listed may tell a name twice.
+    told: HashSet<u64>,
+    hasher: RandomState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct Names {
     /// Names, each with its NUL.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// Names left out because they were told before.
+    pub repeated: u64,
 }
 
 impl Listing {
@@ -64,6 +71,8 @@ impl Listing {
         Ok(Self {
             fd,
             state: State::Begun,
+            told: HashSet::new(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -81,7 +90,12 @@ impl Listing {
                     break;
                 };
                 let entry = entry.inspect_err(|_| self.state = State::Ended)?;
-                names.push(entry.file_name(), entry.ino(), entry.file_type());
+                let name = entry.file_name();
+                if self.told.insert(self.hasher.hash_one(name)) {
+                    names.push(name, entry.ino(), entry.file_type());
+                } else {
+                    names.repeated = names.repeated.saturating_add(1);
+                }
                 if iter.is_buffer_empty() {
                     break;
                 }
