@@ -245,7 +245,7 @@ impl Tree {
     /// `WrongType` if it is no link; `Stale` if the resource has no backup any more.
     pub fn link_target(&self, ino: Ino) -> Result<Vec<u8>, Error> {
         let node = self.table.get(ino)?;
-        match &*node {
+        match &node {
             Node::Latest(resource) => self
                 .newest(resource)
                 .map(|point| point.to_string().into_bytes())

@@ -21,6 +21,18 @@ pub struct Content {
 /// How far extents are asked for beyond the bytes that are read, so that a stream asks rarely.
 const ASK_BYTES: u64 = 64 << 20;
 
+/// Most answers of [`FileSystem::extents`] that one search for data or a hole takes: a made-up map goes on for 2^30 of them, and a
+/// true file with so many pieces in a row is rare.
+const MAX_ANSWERS: usize = 256;
+
+/// How a search for data or a hole ended.
+enum Found {
+    At(u64),
+    /// Neither there nor missing up to this byte, after [`MAX_ANSWERS`].
+    NotUpTo(u64),
+    Nowhere,
+}
+
 impl Content {
     /// Opens a regular file; `volume` is what `file_system` lies on.
     ///
@@ -145,37 +157,49 @@ impl Content {
         }
     }
 
-    /// First byte at or after `offset` for which `wanted` holds; `None` if there is none before the end of the file.
-    fn seek(&self, offset: u64, wanted: impl Fn(&Place) -> bool) -> Result<Option<u64>> {
+    /// First byte at or after `offset` for which `wanted` holds.
+    fn seek(&self, offset: u64, wanted: impl Fn(&Place) -> bool) -> Result<Found> {
         let mut at = offset;
-        while at < self.size {
+        for _ in 0..MAX_ANSWERS {
+            if at >= self.size {
+                return Ok(Found::Nowhere);
+            }
             let known = self.known(at, u64::MAX)?;
             let first = known.partition_point(|extent| end(extent) <= at);
             for extent in known.iter().skip(first) {
                 if wanted(&extent.place) {
-                    return Ok(Some(at.max(extent.start)));
+                    return Ok(Found::At(at.max(extent.start)));
                 }
                 at = end(extent);
             }
         }
-        Ok(None)
+        Ok(if at < self.size {
+            Found::NotUpTo(at)
+        } else {
+            Found::Nowhere
+        })
     }
 
-    /// As [`ReadAt::next_data`].
+    /// As [`ReadAt::next_data`]. After very many pieces of hole the next byte counts as data.
     ///
     /// # Errors
     /// As [`FileSystem::extents`].
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
-        self.seek(offset, |place| *place != Place::Zeros)
+        Ok(match self.seek(offset, |place| *place != Place::Zeros)? {
+            Found::At(at) | Found::NotUpTo(at) => Some(at),
+            Found::Nowhere => None,
+        })
     }
 
-    /// As [`ReadAt::next_hole`].
+    /// As [`ReadAt::next_hole`]. After very many pieces of data the rest of the file counts as data.
     ///
     /// # Errors
     /// As [`FileSystem::extents`].
     pub fn next_hole(&self, offset: u64) -> Result<u64> {
-        let found = self.seek(offset, |place| *place == Place::Zeros)?;
-        Ok(found.unwrap_or(self.size))
+        Ok(match self.seek(offset, |place| *place == Place::Zeros)? {
+            Found::At(at) => at,
+            Found::NotUpTo(_) | Found::Nowhere => self.size,
+        })
     }
 
     /// Size in bytes.
@@ -198,5 +222,41 @@ impl From<Error> for image::Error {
                 feature: other.to_string(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MAX_EXTENTS;
+    use crate::fs::memory::Memory;
+
+    /// A file of more pieces of one byte than a search looks at, all of them `place`; then two more of the other kind.
+    fn pieces(place: &Place) -> (Content, u64) {
+        let mut memory = Memory::new();
+        let inode = memory.file(memory.root(), b"pieces", b"");
+        let count = to_u64((MAX_ANSWERS + 1) * MAX_EXTENTS);
+        for at in 0..count {
+            memory.extent(inode, at, 1, place.clone());
+        }
+        let other = if *place == Place::Zeros {
+            Place::Volume(0)
+        } else {
+            Place::Zeros
+        };
+        memory.extent(inode, count, 2, other);
+        let volume: Arc<dyn ReadAt> = Arc::new(crate::volume::mapped::Mapped::default());
+        (Content::open(Arc::new(memory), volume, inode).unwrap(), count)
+    }
+
+    #[test]
+    fn a_search_ends_after_so_many_answers_and_calls_the_rest_data() {
+        let reached = to_u64(MAX_ANSWERS * MAX_EXTENTS);
+        let (holes, count) = pieces(&Place::Zeros);
+        assert_eq!(holes.next_data(0).unwrap(), Some(reached));
+        assert_eq!(holes.next_data(reached).unwrap(), Some(count));
+        let (data, count) = pieces(&Place::Volume(0));
+        assert_eq!(data.next_hole(0).unwrap(), data.size());
+        assert_eq!(data.next_hole(reached).unwrap(), count);
     }
 }

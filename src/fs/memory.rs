@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, Place, Result, Summary, Timestamp, Xattr};
+use super::{
+    Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, MAX_EXTENTS, Place, Result, Summary, Timestamp, Xattr,
+};
 use crate::bytes::to_u64;
 
 /// Files by inode number; 1 is the root.
@@ -188,6 +190,7 @@ impl FileSystem for Memory {
             all.push(Extent { start: at, len, place });
         }
         all.retain(|extent| extent.start + extent.len > range.start && extent.start < range.end);
+        all.truncate(MAX_EXTENTS);
         Ok(all)
     }
 

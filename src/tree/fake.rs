@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::contents::Contents;
+use super::contents::{Bytes, Contents, Shown};
 use super::place::{Opened, Place, View};
 use super::tests::{manifest, server};
 use super::{Content, LinkTargets, Owner, Owners, Settings, Tree};
@@ -12,6 +12,7 @@ use crate::image::handle::ReadAhead;
 use crate::image::{Error, ReadAt, Result};
 use crate::store::memory::MemoryStore;
 use crate::vault::{Address, Config, Features, Vault};
+use crate::volume::Holds;
 
 /// Where [`tree_over`] shows its file system: as the volume `vda1` and as `root`.
 pub(crate) const AT: &str = "servers/web/1970-01-01T00-00-05Z";
@@ -68,7 +69,11 @@ pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
         *place.opened.lock() = Arc::downgrade(&opened);
         Arc::new(place)
     };
-    contents.volumes = vec![place(View::Volume)];
+    contents.volumes = vec![Shown {
+        place: place(View::Volume),
+        holds: Holds::Unknown,
+        bytes: Bytes(Arc::new(Broken)),
+    }];
     contents.mounts = vec![place(View::Mount(0))];
     assert!(backup.contents.set(Arc::new(contents)).is_ok());
     (tree, opened)

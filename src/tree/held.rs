@@ -88,7 +88,7 @@ impl<'a> Held<'a> {
     /// # Errors
     /// As [`Tree::xattr`].
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
-        if let Node::Inside(file) = &*self.tree.table.get(self.ino())? {
+        if let Node::Inside(file) = &self.tree.table.get(self.ino())? {
             return Ok(self.tree.xattrs_inside(file)?.to_vec());
         }
         let names = self.tree.xattr_names(self.ino())?;
@@ -99,7 +99,7 @@ impl<'a> Held<'a> {
     /// Which part of the tree it is.
     #[must_use]
     pub fn part(&self) -> Part {
-        match self.tree.table.get(self.ino()).as_deref() {
+        match self.tree.table.get(self.ino()) {
             Ok(Node::Inside(_)) => Part::Inside,
             Ok(Node::Image(..)) => Part::Image,
             _ => Part::Catalogue,

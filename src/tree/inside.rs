@@ -19,9 +19,10 @@ impl Tree {
         if let Some(contents) = backup.contents.get() {
             return Ok(Arc::clone(contents));
         }
-        let loaded = Arc::new(Contents::load(&self.content.reader, address, &backup.manifest)?);
+        let (loaded, opened) = Contents::load_open(&self.content.reader, address, &backup.manifest)?;
+        self.open_volumes.keep(&loaded, opened);
         // Whoever came first; both say the same.
-        Ok(Arc::clone(backup.contents.get_or_init(|| loaded)))
+        Ok(Arc::clone(backup.contents.get_or_init(|| Arc::new(loaded))))
     }
 
     /// The file system of a place.

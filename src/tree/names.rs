@@ -87,8 +87,8 @@ impl Tree {
             Node::Disks(address) => self.images(address)?,
             Node::Volumes(address) => {
                 let contents = self.contents(address)?;
-                let volumes = contents.volumes.iter();
-                volumes
+                let places = contents.volumes.iter().map(|shown| &shown.place);
+                places
                     .map(|place| (place.volume.clone(), Node::Inside(Inside::root(place))))
                     .collect()
             }

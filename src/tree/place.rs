@@ -131,6 +131,15 @@ impl Inside {
         Ino((self.place.salt ^ mixed(self.inode.0)).max(2))
     }
 
+    /// The file whose number [`ino`](Self::ino) gives as this one; it need not exist.
+    pub(super) fn numbered(place: &Arc<Place>, ino: Ino, file_type: FileType) -> Self {
+        Self {
+            place: Arc::clone(place),
+            inode: Inode(unmixed(place.salt ^ ino.0)),
+            file_type,
+        }
+    }
+
     /// What messages call it: a file knows no path of its own.
     pub(super) fn path(&self) -> String {
         if self.inode == self.place.root {
@@ -153,4 +162,25 @@ fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+/// What [`mixed`] made the number from.
+fn unmixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 31) ^ (number >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    let number = (number ^ (number >> 27) ^ (number >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+    number ^ (number >> 30) ^ (number >> 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_leads_back_to_its_inode() {
+        let numbers = (0..64).map(|bit| 1_u64 << bit);
+        for number in numbers.chain([0, 2, 11, 12_345_678_901, u64::MAX]) {
+            assert_eq!(unmixed(mixed(number)), number);
+            assert_eq!(mixed(unmixed(number)), number);
+        }
+    }
 }
