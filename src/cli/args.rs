@@ -10,7 +10,7 @@ pub(super) use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Keeps backups of servers and disks in a vault and shows them as files.
+/// Keeps backups of servers, disks and file systems in a vault and shows them as files.
 #[derive(Debug, Parser)]
 #[command(name = "vaultfs", version, after_help = help::TOP, max_term_width = 100)]
 pub(super) struct Args {
@@ -38,7 +38,7 @@ pub(super) enum Command {
     /// Make a new, empty vault in a directory
     #[command(after_help = help::INIT)]
     Init(Init),
-    /// Back up a server's disks, or one disk, into a vault
+    /// Back up a server's disks, one disk, or a directory tree, into a vault
     #[command(after_help = help::BACKUP)]
     Backup(Backup),
     /// List the backups of a vault, by address
@@ -116,6 +116,9 @@ pub(super) enum Resource {
     /// Back up a single disk
     #[command(after_help = help::BACKUP)]
     Disk(Disk),
+    /// Back up a directory and everything below it
+    #[command(after_help = help::BACKUP_FILESYSTEM)]
+    Filesystem(Filesystem),
 }
 
 /// Arguments of `backup VAULT server`.
@@ -159,15 +162,46 @@ pub(super) struct Disk {
     pub(super) options: BackupOptions,
 }
 
-/// What both kinds of backup take.
+/// Arguments of `backup VAULT filesystem`.
+#[derive(Debug, Group)]
+pub(super) struct Filesystem {
+    /// Name of the file system in the vault
+    pub(super) name: String,
+    /// The directory: an NFS share, a home directory, the mount of a snapshot
+    pub(super) dir: PathBuf,
+    /// Leave out what matches, as in .gitignore; `/` at the beginning is DIR; may be given many times
+    #[arg(short, long = "exclude", value_name = "PATTERN")]
+    pub(super) exclude: Vec<String>,
+    /// Leave out what matches a pattern of this file, one a line
+    #[arg(long, alias = "exclude-file", value_name = "FILE")]
+    pub(super) exclude_from: Vec<PathBuf>,
+    /// Leave out what is in directories that hold a CACHEDIR.TAG
+    #[arg(long)]
+    pub(super) exclude_caches: bool,
+    /// Leave out what is in directories that hold this file (which begins with HEADER)
+    #[arg(long, value_name = "FILE[:HEADER]")]
+    pub(super) exclude_if_present: Vec<OsString>,
+    /// Stay on the file system of DIR; what is mounted below it is an empty directory in the backup
+    #[arg(short = 'x', long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true,
+          default_value_t = YesNo::Yes, default_missing_value = "yes")]
+    pub(super) one_file_system: YesNo,
+    /// Read every file, also those that look as they did in the last backup
+    #[arg(long)]
+    pub(super) force_rehash: bool,
+    #[command(flatten)]
+    pub(super) options: BackupOptions,
+}
+
+/// What all kinds of backup take.
 #[derive(Debug, Group)]
 pub(super) struct BackupOptions {
     /// Tag of the backup; may be given up to 20 times
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
-    /// What the sources promise: as after a power cut, prepared by the applications, or nothing
-    #[arg(long, value_enum, default_value_t = Consistency::Crash)]
-    pub(super) consistency: Consistency,
+    /// What the sources promise: as after a power cut, prepared by the applications, or nothing [default: crash; none for a
+    /// file system]
+    #[arg(long, value_enum)]
+    pub(super) consistency: Option<Consistency>,
     /// The time the backup shows, for sources that are older: 2026-11-20T03-00-00Z, RFC 3339 or @seconds [default: now]
     #[arg(long, value_name = "TIME", value_parser = Point::parse_user)]
     pub(super) at: Option<Point>,
@@ -349,6 +383,13 @@ pub(super) struct BenchDecode {
     /// Address of the backup and the image in it
     #[arg(value_name = "ADDRESS/FILE")]
     pub(super) file: String,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum YesNo {
+    Yes,
+    No,
 }
 
 /// Words for what the sources of a backup promise.

@@ -42,6 +42,19 @@ Examples:
 Only what the vault does not hold yet is stored; every backup is complete by itself.
 A source must not change while it is read: give a snapshot, or freeze it with --before.";
 
+/// Under `vaultfs backup VAULT filesystem --help`.
+pub(super) const BACKUP_FILESYSTEM: &str = "\
+Examples:
+  vaultfs backup /srv/vault filesystem home /home --exclude-caches -e '*.o' -e '/*/Downloads/'
+  vaultfs backup /srv/vault filesystem share /mnt/share --exclude-from patterns --exclude-if-present .nobackup
+  vaultfs backup /srv/vault filesystem home /mnt/snap --consistency crash \\
+      --before 'lvcreate -s -L 10G -n snap vg0/home && mount -o ro /dev/vg0/snap /mnt/snap' \\
+      --after 'umount /mnt/snap; lvremove -fy vg0/snap'
+
+Files whose inode, size and times are those of the last backup are not read again (--force-rehash reads all).
+A file that cannot be read, vanishes or changes while it is read is named; the rest is backed up, and the exit code is 5.
+Patterns are those of .gitignore: the last one that matches counts, and ! takes back.";
+
 /// Under `vaultfs list --help`.
 pub(super) const LIST: &str = "\
 Examples:
