@@ -90,8 +90,8 @@ pub enum Error {
     /// The bytes of an image could not be read.
     #[error("an image cannot be read")]
     Image(#[from] image::Error),
-    /// A file system inside an image could not answer.
-    #[error("a file inside an image cannot be read")]
+    /// A file system of a backup could not answer.
+    #[error("a file of a backup cannot be read")]
     File(#[from] fs::Error),
 }
 

@@ -42,6 +42,19 @@ Examples:
 Only what the vault does not hold yet is stored; every backup is complete by itself.
 A source must not change while it is read: give a snapshot, or freeze it with --before.";
 
+/// Under `vaultfs backup VAULT filesystem --help`.
+pub(super) const BACKUP_FILESYSTEM: &str = "\
+Examples:
+  vaultfs backup /srv/vault filesystem home /home --exclude-caches -e '*.o' -e '/*/Downloads/'
+  vaultfs backup /srv/vault filesystem share /mnt/share --exclude-from patterns --exclude-if-present .nobackup
+  vaultfs backup /srv/vault filesystem home /mnt/snap --consistency crash \\
+      --before 'lvcreate -s -L 10G -n snap vg0/home && mount -o ro /dev/vg0/snap /mnt/snap' \\
+      --after 'umount /mnt/snap; lvremove -fy vg0/snap'
+
+Files whose inode, size and times are those of the last backup are not read again (--force-rehash reads all).
+A file that cannot be read, vanishes or changes while it is read is named; the rest is backed up, and the exit code is 5.
+Patterns are those of .gitignore: the last one that matches counts, and ! takes back.";
+
 /// Under `vaultfs list --help`.
 pub(super) const LIST: &str = "\
 Examples:
@@ -81,8 +94,13 @@ Examples:
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to web-01.img
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to /dev/vg0/web-01 --force
   vaultfs restore /srv/vault disks/db-data/latest --to db.qcow2 --format qcow2
+  vaultfs restore /srv/vault filesystems/home/latest --to /mnt/new-home
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --include ann/Documents
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --delete --dry-run
 
-Onto something that exists, only the parts that differ are written. What was written is read back and verified.";
+Onto something that exists, only the parts that differ are written. What was written to a disk is read back and verified.
+A file has its name only when it is complete, and its old content until then. A file of equal size and time is taken as
+equal unless --checksum is given; attributes are compared in any case.";
 
 /// Under `vaultfs ls --help`.
 pub(super) const LS: &str = "\

@@ -12,6 +12,9 @@ use crate::bytes::to_u64;
 #[derive(Clone)]
 pub(crate) struct Memory {
     files: BTreeMap<u64, File>,
+    /// Names of users and groups by number.
+    pub(crate) users: BTreeMap<u32, Vec<u8>>,
+    pub(crate) groups: BTreeMap<u32, Vec<u8>>,
 }
 
 /// One file.
@@ -22,13 +25,16 @@ pub(crate) struct File {
     pub(crate) pieces: Vec<Extent>,
     pub(crate) target: Vec<u8>,
     pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) flags: u32,
     /// Its inode cannot be read.
     pub(crate) damaged: bool,
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        let mut memory = Self { files: BTreeMap::new() };
+        let (users, groups) = (BTreeMap::new(), BTreeMap::new());
+        let files = BTreeMap::new();
+        let mut memory = Self { files, users, groups };
         memory.make(FileType::Directory, 0o755);
         memory
     }
@@ -59,6 +65,7 @@ impl Memory {
             pieces: Vec::new(),
             target: Vec::new(),
             xattrs: Vec::new(),
+            flags: 0,
             damaged: false,
         };
         self.files.insert(inode, file);
@@ -196,5 +203,17 @@ impl FileSystem for Memory {
 
     fn summary(&self) -> Summary {
         Summary::default()
+    }
+
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        Ok(self.get(inode)?.flags)
+    }
+
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        Ok(self.users.get(&uid).cloned())
+    }
+
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        Ok(self.groups.get(&gid).cloned())
     }
 }

@@ -1,5 +1,5 @@
-//! What is on the disks of a backup: its volumes, which of them can be read, the server's own tree, and `backup.json` that tells
-//! of it all.
+//! What is in a backup: the volumes on its disks, which of them can be read, the server's own tree, or the files of a file system;
+//! and `backup.json` that tells of it all.
 
 use std::sync::Arc;
 
@@ -8,12 +8,15 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::assemble::{self, Plan, Readable};
+use super::node;
 use super::place::{Opened, Place, View};
 use crate::chunk::Reader;
-use crate::fs;
+use crate::fs::stored::Stored;
+use crate::fs::{self, FileSystem};
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
 use crate::vault::{Address, Manifest, ResourceKind};
+use crate::volume::mapped::Mapped;
 use crate::volume::{self, Discovery, Holds, Volume};
 
 /// The volumes of one backup and what is known of them.
@@ -25,6 +28,15 @@ pub struct Contents {
     pub(super) volumes: Vec<Shown>,
     /// Mounts of the server's own tree, its root first; empty if there is none.
     pub(super) mounts: Vec<Arc<Place>>,
+    /// The files of a file system.
+    pub(super) tree: Option<StoredTree>,
+}
+
+/// The files of a file system: where they are shown, and their reader, which costs nothing to keep.
+#[derive(Debug)]
+pub(super) struct StoredTree {
+    pub(super) place: Arc<Place>,
+    opened: Arc<Opened>,
 }
 
 /// A readable volume: where it is shown, and what it takes to open it again.
@@ -109,6 +121,10 @@ impl Contents {
         address: &Address,
         manifest: &Manifest,
     ) -> image::Result<(Self, Vec<Arc<Opened>>)> {
+        if let Some(tree) = manifest.tree() {
+            let stored = Stored::open(reader, address, tree);
+            return Ok((Self::of_tree(address, manifest, stored), Vec::new()));
+        }
         let mut disks = Vec::new();
         for disk in manifest.disks() {
             let image: Arc<dyn ReadAt> = Arc::new(DiskImage::open(reader, address, disk));
@@ -169,12 +185,31 @@ impl Contents {
         let contents = Self {
             volumes: volumes.collect(),
             mounts: mounts.collect(),
+            tree: None,
             json: format!("{description:#}\n").into(),
         };
         Ok((contents, opened.into_iter().flatten().flatten().collect()))
     }
 
+    fn of_tree(address: &Address, manifest: &Manifest, stored: Stored) -> Self {
+        let place = Place::new(address, node::TREE, View::Tree, stored.root());
+        // The bytes of its files are in chunks of their own, not on a volume.
+        let volume = Arc::new(Mapped::default());
+        Self {
+            json: format!("{:#}\n", manifest.to_json()).into(),
+            volumes: Vec::new(),
+            mounts: Vec::new(),
+            tree: Some(StoredTree {
+                place: Arc::new(place),
+                opened: Arc::new(Opened::new(Arc::new(stored), volume)),
+            }),
+        }
+    }
+
     fn open(&self, volume: &str) -> fs::Result<Arc<Opened>> {
+        if let Some(tree) = &self.tree {
+            return Ok(Arc::clone(&tree.opened));
+        }
         let unknown = || fs::Error::Unsupported {
             feature: format!("volume {volume}"),
         };

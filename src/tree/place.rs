@@ -20,6 +20,8 @@ pub enum View {
     Volume,
     /// Below `root`: the mount with this number, 0 for the root itself.
     Mount(usize),
+    /// Below `tree`.
+    Tree,
 }
 
 /// A file system of a backup in one view.
@@ -43,6 +45,7 @@ impl Place {
         let text = match &view {
             View::Volume => format!("{address}/volumes/{volume}"),
             View::Mount(number) => format!("{address}/root {number}"),
+            View::Tree => format!("{address}/tree"),
         };
         let digest = Digest::in_context("vaultfs 2026 files of a volume", text.as_bytes());
         Self {
@@ -62,6 +65,7 @@ impl Place {
             View::Volume => format!("{}/volumes/{}", self.address, self.volume),
             View::Mount(0) => format!("{}/root", self.address),
             View::Mount(_) => format!("{}/root (volume {})", self.address, self.volume),
+            View::Tree => format!("{}/tree", self.address),
         }
     }
 }

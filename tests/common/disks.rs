@@ -142,7 +142,7 @@ pub fn request(server: &str, disks: &[(&str, &Sparse)]) -> Request {
     };
     Request {
         resource: ResourceName::new(ResourceKind::Server, server).unwrap(),
-        disks: disks.iter().map(input).collect(),
+        input: Input::Disks(disks.iter().map(input).collect()),
         tags: Tags::new(),
         facts: None,
         consistency: Consistency::Crash,
