@@ -116,6 +116,21 @@ impl FileType {
             _ => return None,
         })
     }
+
+    /// The type in a directory entry of ext4 and of XFS, which count alike; `None` where the entry does not tell it.
+    #[must_use]
+    pub fn from_entry(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::File,
+            2 => Self::Directory,
+            3 => Self::CharDevice,
+            4 => Self::BlockDevice,
+            5 => Self::Fifo,
+            6 => Self::Socket,
+            7 => Self::Symlink,
+            _ => return None,
+        })
+    }
 }
 
 impl std::fmt::Display for FileType {
