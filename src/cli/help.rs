@@ -62,13 +62,14 @@ Examples:
   vaultfs list /srv/vault servers/web-01
   vaultfs list /srv/vault servers/web-01/2026-11 --json | jq -r '.backups[].address'
 
-LOGICAL is the size of the disks, DATA what is not holes, NEW what the backup added to the vault.";
+LOGICAL is the size of the disks or files, DATA what is not holes, NEW what the backup added to the vault.";
 
 /// Under `vaultfs show --help`.
 pub(super) const SHOW: &str = "\
 Examples:
   vaultfs show /srv/vault servers/web-01/latest
-  vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags";
+  vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags
+  vaultfs show /srv/vault filesystems/home/latest --json | jq '.tree.problems[].path'";
 
 /// Under `vaultfs mount --help`.
 pub(super) const MOUNT: &str = "\
@@ -107,6 +108,7 @@ pub(super) const LS: &str = "\
 Examples:
   vaultfs ls /srv/vault servers/web-01/latest/root/etc
   vaultfs ls /srv/vault servers/web-01/latest/volumes/vda1/boot -lR
+  vaultfs ls /srv/vault filesystems/home/latest/tree/ann
   vaultfs ls /srv/vault servers/web-01/latest/root/home -a --json | jq -r '.[] | select(.size > 1000000) | .path'
 
 Paths are those of the mount. Symbolic links of a backup lead to files of the same backup only.
@@ -116,6 +118,7 @@ Names are quoted for the shell on a terminal and raw otherwise.";
 pub(super) const CAT: &str = "\
 Examples:
   vaultfs cat /srv/vault servers/web-01/latest/root/etc/fstab
+  vaultfs cat /srv/vault filesystems/home/latest/tree/ann/notes.txt
   vaultfs cat /srv/vault servers/web-01/latest/disks/vda.img > vda.img
   vaultfs cat /srv/vault disks/db-data/latest/disk.img | ssh other 'dd of=/dev/vg0/db-data bs=1M'
   vaultfs cat /srv/vault servers/web-01/latest/backup.json | jq .facts";
@@ -125,7 +128,7 @@ pub(super) const CP: &str = "\
 Examples:
   vaultfs cp /srv/vault servers/web-01/latest/root/etc/fstab .
   vaultfs cp -r /srv/vault servers/web-01/latest/root/var/www servers/web-01/latest/root/etc/nginx /tmp/back
-  vaultfs cp -r /srv/vault servers/web-01/latest/root/home/ann /home --force
+  vaultfs cp -r /srv/vault filesystems/home/latest/tree/ann /home --force
 
 As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
 you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";
