@@ -104,7 +104,10 @@ impl Shared<'_> {
 
     /// Counts names that were dealt with.
     fn count(&self, names: usize) {
-        let all = self.names.fetch_add(to_u64(names), Ordering::Relaxed).saturating_add(to_u64(names));
+        let all = self
+            .names
+            .fetch_add(to_u64(names), Ordering::Relaxed)
+            .saturating_add(to_u64(names));
         self.context.monitor.count(&format!("{all} files"));
     }
 
@@ -207,7 +210,9 @@ fn finish(mut shared: Shared<'_>, old: Parent<'_>) -> Result<Stored> {
     if let Some((address, old)) = old.filter(|(_, old)| names == 0 && old.statistics.files > 0) {
         let path = shared.input.path.display();
         let files = old.statistics.files;
-        monitor.warn(&format!("{path} is empty, but {address} has {files} files; is the file system mounted?"));
+        monitor.warn(&format!(
+            "{path} is empty, but {address} has {files} files; is the file system mounted?"
+        ));
     }
     let (unread, problems) = shared.problems.finish(monitor);
     let mut source = shared.input.path.as_os_str().as_bytes().to_vec();

@@ -44,7 +44,9 @@ impl Stored {
         let notes = match tree.unread {
             0 => Vec::new(),
             1 => vec!["1 file could not be stored as it is: see backup.json".to_owned()],
-            count => vec![format!("{count} files could not be stored as they are: see backup.json")],
+            count => vec![format!(
+                "{count} files could not be stored as they are: see backup.json"
+            )],
         };
         Self {
             items: Items::new(reader, tree.root, tree.height, tree.items),
@@ -213,21 +215,29 @@ impl FileSystem for Stored {
     fn xattrs(&self, inode: Inode) -> Result<Vec<Xattr>> {
         let mut xattrs = Vec::new();
         let (mut total, mut too_long) = (0_usize, false);
-        self.of_kind(inode, Kind::Xattr, &first_key(inode.0, Kind::Xattr), &mut |_, key, value| {
-            let bytes = key.rest.len().saturating_add(value.len());
-            total = total.saturating_add(bytes).saturating_add(XATTR_OVERHEAD);
-            too_long |= !item::value_fits(Kind::Xattr, value);
-            let goes_on = total <= MAX_XATTRS_BYTES && !too_long;
-            if goes_on {
-                xattrs.push((key.rest.to_vec(), value.to_vec()));
-            }
-            goes_on
-        })?;
+        self.of_kind(
+            inode,
+            Kind::Xattr,
+            &first_key(inode.0, Kind::Xattr),
+            &mut |_, key, value| {
+                let bytes = key.rest.len().saturating_add(value.len());
+                total = total.saturating_add(bytes).saturating_add(XATTR_OVERHEAD);
+                too_long |= !item::value_fits(Kind::Xattr, value);
+                let goes_on = total <= MAX_XATTRS_BYTES && !too_long;
+                if goes_on {
+                    xattrs.push((key.rest.to_vec(), value.to_vec()));
+                }
+                goes_on
+            },
+        )?;
         if too_long {
             return Err(self.corrupt(inode, "the length of an extended attribute"));
         }
         if total > MAX_XATTRS_BYTES {
-            let feature = format!("more than {} MiB of extended attributes on a file", MAX_XATTRS_BYTES >> 20);
+            let feature = format!(
+                "more than {} MiB of extended attributes on a file",
+                MAX_XATTRS_BYTES >> 20
+            );
             return Err(Error::Unsupported { feature });
         }
         if xattrs.is_empty() {

@@ -116,7 +116,10 @@ impl Tree {
     /// The files of a file system.
     fn tree_of(&self, address: &Address) -> Result<Option<Node>, Error> {
         let contents = self.contents(address)?;
-        Ok(contents.tree.as_ref().map(|tree| Node::Inside(Inside::root(&tree.place))))
+        Ok(contents
+            .tree
+            .as_ref()
+            .map(|tree| Node::Inside(Inside::root(&tree.place))))
     }
 
     fn points_of(&self, resource: &ResourceName) -> Vec<(String, Node)> {

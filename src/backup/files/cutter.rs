@@ -68,7 +68,10 @@ mod tests {
         let mut changed = data.clone();
         changed.insert(1000, 7);
         let before: std::collections::HashSet<_> = cuts(&data).into_iter().collect();
-        let new = cuts(&changed).into_iter().filter(|chunk| !before.contains(chunk)).count();
+        let new = cuts(&changed)
+            .into_iter()
+            .filter(|chunk| !before.contains(chunk))
+            .count();
         assert!((1..=3).contains(&new), "{new}");
     }
 }

@@ -76,7 +76,9 @@ impl Excludes {
                 .add_line(None, pattern)
                 .map_err(|error| format!("{source}: {pattern:?} is not a pattern: {error}"))?;
         }
-        let patterns = builder.build().map_err(|error| format!("the patterns are too much: {error}"))?;
+        let patterns = builder
+            .build()
+            .map_err(|error| format!("the patterns are too much: {error}"))?;
         Ok(Self { patterns, tags })
     }
 
@@ -129,7 +131,11 @@ mod tests {
             (&["a/b"], &["a/b"], &["x/a/b"]),
             (&["**/tmp/*.log"], &["tmp/a.log", "x/y/tmp/b.log"], &["tmp/x/a.log"]),
             (&["*.log", "!keep.log"], &["a.log"], &["keep.log", "x/keep.log"]),
-            (&["# comment", "", "\\#real", "\\!bang"], &["#real", "!bang"], &["# comment"]),
+            (
+                &["# comment", "", "\\#real", "\\!bang"],
+                &["#real", "!bang"],
+                &["# comment"],
+            ),
             (&["[ab]?c"], &["axc", "d/bxc"], &["xac", "ac"]),
         ];
         for (patterns, excluded, kept) in cases {
@@ -145,7 +151,10 @@ mod tests {
                 assert!(!matches(path), "{patterns:?} keeps {path}");
             }
         }
-        assert!(excludes(&["*.o"]).matches(b"caf\xe9.o", false), "names need not be UTF-8");
+        assert!(
+            excludes(&["*.o"]).matches(b"caf\xe9.o", false),
+            "names need not be UTF-8"
+        );
         assert!(!excludes(&[]).has_patterns());
     }
 

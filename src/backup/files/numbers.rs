@@ -109,7 +109,10 @@ impl Numbers {
 
 fn made(id: FileId, more: &[&[u8]]) -> u64 {
     let (device, inode) = (id.device.to_le_bytes(), id.inode.to_le_bytes());
-    let pieces: Vec<&[u8]> = [&device[..], &inode[..]].into_iter().chain(more.iter().copied()).collect();
+    let pieces: Vec<&[u8]> = [&device[..], &inode[..]]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
     let digest = Digest::of_pieces(&pieces);
     u64::from_le_bytes(field(&digest.0, 0).unwrap_or_default()) | MADE_NUMBERS
 }
@@ -146,7 +149,10 @@ mod tests {
     fn files_of_the_device_keep_their_numbers_and_others_get_one_that_stays() {
         let numbers = Numbers::new(ROOT);
         for inode in [1, 77, 78, 511, 512, MADE_NUMBERS - 1] {
-            assert_eq!(numbers.assign(&file(5, inode, 1, Kind::Regular), 2, b"a"), (inode, Met::First));
+            assert_eq!(
+                numbers.assign(&file(5, inode, 1, Kind::Regular), 2, b"a"),
+                (inode, Met::First)
+            );
         }
         for (device, inode) in [(6, 77), (5, 0), (5, MADE_NUMBERS), (5, u64::MAX)] {
             let odd = file(device, inode, 1, Kind::Regular);

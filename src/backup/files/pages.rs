@@ -219,7 +219,9 @@ mod tests {
     }
 
     fn chunks(count: u64) -> Items {
-        (0..count).map(|number| (chunk_key(5, number * 3), [7; 52].to_vec())).collect()
+        (0..count)
+            .map(|number| (chunk_key(5, number * 3), [7; 52].to_vec()))
+            .collect()
     }
 
     #[test]

@@ -57,16 +57,18 @@ impl Previous {
         mut each: impl FnMut(Key<'_>, &[u8]) -> bool,
     ) -> Option<InodeRecord> {
         let mut old = None;
-        let scanned = self.items.scan(&item::first_key(number, Kind::Inode), &mut |_, key, value| {
-            let Some(key) = Key::decode(key).filter(|key| key.inode == number && key.kind != Kind::Name) else {
-                return false;
-            };
-            if key.kind == Kind::Inode {
-                old = InodeRecord::decode(value).filter(|old| record::is_unchanged(old, found));
-                return old.is_some();
-            }
-            old.is_some() && each(key, value)
-        });
+        let scanned = self
+            .items
+            .scan(&item::first_key(number, Kind::Inode), &mut |_, key, value| {
+                let Some(key) = Key::decode(key).filter(|key| key.inode == number && key.kind != Kind::Name) else {
+                    return false;
+                };
+                if key.kind == Kind::Inode {
+                    old = InodeRecord::decode(value).filter(|old| record::is_unchanged(old, found));
+                    return old.is_some();
+                }
+                old.is_some() && each(key, value)
+            });
         match scanned {
             Ok(()) => old,
             Err(error) => {
@@ -79,7 +81,9 @@ impl Previous {
     fn complain(&self, monitor: &dyn Monitor, error: &crate::chunk::Error) {
         if !self.is_bad.swap(true, Ordering::Relaxed) {
             let address = &self.address;
-            monitor.warn(&format!("{address} cannot be compared with everywhere: {error}; more is read and stored than needed"));
+            monitor.warn(&format!(
+                "{address} cannot be compared with everywhere: {error}; more is read and stored than needed"
+            ));
         }
     }
 }

@@ -49,7 +49,9 @@ impl Problems {
     pub(super) fn finish(self, monitor: &dyn Monitor) -> (u64, Vec<Problem>) {
         let Found { count, mut first } = self.found.into_inner();
         if count > crate::bytes::to_u64(first.len()) {
-            monitor.warn(&format!("{count} files were not stored as they are; the first {MAX_PROBLEMS} are named"));
+            monitor.warn(&format!(
+                "{count} files were not stored as they are; the first {MAX_PROBLEMS} are named"
+            ));
         }
         first.sort_by(|one, other| one.path.cmp(&other.path));
         (count, first)

@@ -341,7 +341,9 @@ impl Window {
         self.bytes.copy_within(self.start..self.filled, 0);
         (self.start, self.filled) = (0, self.len());
         let room = to_usize(unread).min(self.bytes.len().saturating_sub(self.filled));
-        self.bytes.get_mut(self.filled..self.filled.saturating_add(room)).unwrap_or_default()
+        self.bytes
+            .get_mut(self.filled..self.filled.saturating_add(room))
+            .unwrap_or_default()
     }
 }
 

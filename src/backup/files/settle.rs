@@ -53,7 +53,9 @@ impl Choice {
     }
 
     fn count(&mut self, value: &[u8]) {
-        let Some(record) = InodeRecord::decode(value) else { return };
+        let Some(record) = InodeRecord::decode(value) else {
+            return;
+        };
         let statistics = &mut self.statistics;
         let one_more = match super::record::type_code(record.mode) {
             REGULAR => {
@@ -114,7 +116,10 @@ pub(super) fn settle(shared: &Shared<'_>, sorter: Sorter, failed: &HashSet<u64>)
 /// Stores a page, unless the parent has it and it is still there; returns the bytes that this added.
 fn store_page(shared: &Shared<'_>, page: &[u8]) -> Result<(PageRef, u64)> {
     let writer = &shared.context.writer;
-    let old = shared.previous.as_ref().and_then(|previous| previous.page(page_id(page).0));
+    let old = shared
+        .previous
+        .as_ref()
+        .and_then(|previous| previous.page(page_id(page).0));
     match old {
         Some(place) if writer.has_page(&place)? => Ok((place, 0)),
         _ => Ok(writer.add_tree_page(page, shared.context.level)?),

@@ -80,7 +80,10 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.records.len().saturating_add(self.index.len().saturating_mul(INDEX_ENTRY)) >= self.limit
+        self.records
+            .len()
+            .saturating_add(self.index.len().saturating_mul(INDEX_ENTRY))
+            >= self.limit
     }
 
     fn record(&self, at: usize) -> Option<(Record<'_>, usize)> {
@@ -90,12 +93,12 @@ impl Batch {
     fn sort(&mut self) {
         let mut index = std::mem::take(&mut self.index);
         index.sort_unstable_by(|(prefix, at), (other_prefix, other_at)| {
-            prefix.cmp(other_prefix).then_with(|| {
-                match (self.record(*at), self.record(*other_at)) {
+            prefix
+                .cmp(other_prefix)
+                .then_with(|| match (self.record(*at), self.record(*other_at)) {
                     (Some((one, _)), Some((other, _))) => one.order(&other),
                     _ => Ordering::Equal,
-                }
-            })
+                })
         });
         self.index = index;
     }
@@ -167,8 +170,15 @@ impl Sorter {
         let mut checksum = !0;
         let mut buffer = Vec::with_capacity(MIN_BATCH);
         for (_, at) in &batch.index {
-            let Some((_, record_len)) = batch.record(*at) else { continue };
-            buffer.extend_from_slice(batch.records.get(*at..at.saturating_add(record_len)).unwrap_or_default());
+            let Some((_, record_len)) = batch.record(*at) else {
+                continue;
+            };
+            buffer.extend_from_slice(
+                batch
+                    .records
+                    .get(*at..at.saturating_add(record_len))
+                    .unwrap_or_default(),
+            );
             if buffer.len() >= MIN_BATCH {
                 checksum = write_run(file, len, &mut buffer, checksum)?;
             }

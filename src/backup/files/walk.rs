@@ -194,7 +194,12 @@ impl<'a> Worker<'a> {
                 place
             }
         };
-        let tag = self.shared.input.excludes.tag(&directory).map(|tag| tag.name().to_owned());
+        let tag = self
+            .shared
+            .input
+            .excludes
+            .tag(&directory)
+            .map(|tag| tag.name().to_owned());
         let listing = Listing::new(&directory);
         let node = Arc::new(Node {
             directory,
@@ -218,12 +223,21 @@ impl<'a> Worker<'a> {
             false
         });
         if names.repeated > 0 {
-            self.problem(node.directory.path_of(b""), "names were listed twice: it changed while it was listed");
+            self.problem(
+                node.directory.path_of(b""),
+                "names were listed twice: it changed while it was listed",
+            );
         }
         let names = Arc::new(names);
         let portions = (0..names.len()).step_by(PORTION);
         let mut tasks: Vec<_> = portions
-            .map(|start| Task::Look(Arc::clone(&node), Arc::clone(&names), start..start.saturating_add(PORTION).min(names.len())))
+            .map(|start| {
+                Task::Look(
+                    Arc::clone(&node),
+                    Arc::clone(&names),
+                    start..start.saturating_add(PORTION).min(names.len()),
+                )
+            })
             .collect();
         // The last one is done here and now; the rest of a directory waits below what was found in it.
         let first = tasks.pop();
@@ -255,7 +269,10 @@ impl<'a> Worker<'a> {
         let found = match node.directory.attributes(name) {
             Ok(found) => found,
             Err(error) => {
-                self.problem(node.directory.path_of(name.to_bytes()), &reason("looking at it", &error));
+                self.problem(
+                    node.directory.path_of(name.to_bytes()),
+                    &reason("looking at it", &error),
+                );
                 return Ok(());
             }
         };
@@ -409,7 +426,11 @@ impl<'a> Worker<'a> {
     /// Copies the items of a file that is as it was in the parent backup, if all its chunks are there; names are not copied.
     fn keep_old(&mut self, found: &Attributes, number: u64) -> Result<Option<Place>> {
         let shared = self.shared;
-        let Some(previous) = shared.previous.as_ref().filter(|_| shared.input.rehash == super::Rehash::Changed) else {
+        let Some(previous) = shared
+            .previous
+            .as_ref()
+            .filter(|_| shared.input.rehash == super::Rehash::Changed)
+        else {
             return Ok(None);
         };
         let place = self.visit(number);
@@ -418,7 +439,9 @@ impl<'a> Worker<'a> {
             copied = self.copy(place, key, value);
             matches!(copied, Ok(true))
         });
-        let (Some(old), true) = (old, copied?) else { return Ok(None) };
+        let (Some(old), true) = (old, copied?) else {
+            return Ok(None);
+        };
         if found.kind == Kind::Regular {
             shared.context.monitor.advance(old.size);
         }

@@ -83,8 +83,7 @@ fn tree_input(tree: &args::Filesystem) -> Result<TreeInput, Usage> {
         let name = path.display();
         let text =
             std::fs::read(path).map_err(|error| Usage(format!("the patterns in {name} cannot be read: {error}")))?;
-        let text =
-            String::from_utf8(text).map_err(|_| Usage(format!("the patterns in {name} are not valid UTF-8")))?;
+        let text = String::from_utf8(text).map_err(|_| Usage(format!("the patterns in {name} are not valid UTF-8")))?;
         files.push((name.to_string(), text));
     }
     let of_files = files.iter().flat_map(|(name, text)| {
@@ -93,14 +92,22 @@ fn tree_input(tree: &args::Filesystem) -> Result<TreeInput, Usage> {
             .map(move |(number, line): (u64, _)| (format!("{name}, line {number}"), line))
     });
     let of_words = tree.exclude.iter().map(|word| ("--exclude".to_owned(), word.as_str()));
-    let mut tags = if tree.exclude_caches { vec![Tag::cache()] } else { Vec::new() };
+    let mut tags = if tree.exclude_caches {
+        vec![Tag::cache()]
+    } else {
+        Vec::new()
+    };
     for word in &tree.exclude_if_present {
         tags.push(Tag::parse(word).map_err(|wrong| Usage(format!("--exclude-if-present {wrong}")))?);
     }
     Ok(TreeInput {
         path: tree.dir.clone(),
         excludes: Excludes::new(of_files.chain(of_words), tags).map_err(Usage)?,
-        rehash: if tree.force_rehash { Rehash::All } else { Rehash::Changed },
+        rehash: if tree.force_rehash {
+            Rehash::All
+        } else {
+            Rehash::Changed
+        },
         mounts: match tree.one_file_system {
             args::YesNo::Yes => Mounts::Keep,
             args::YesNo::No => Mounts::Cross,

@@ -66,9 +66,8 @@ impl Stored {
             return Ok(at);
         }
         let floor = self.items.floor(&at).map_err(|error| self.lost(inode, error))?;
-        let is_chunk = |key: &&[u8]| {
-            Key::decode(key).is_some_and(|key| (key.inode, key.kind) == (inode.0, Kind::Chunk))
-        };
+        let is_chunk =
+            |key: &&[u8]| Key::decode(key).is_some_and(|key| (key.inode, key.kind) == (inode.0, Kind::Chunk));
         let floor = floor.as_ref().map(|item| item.key()).filter(is_chunk);
         Ok(floor.map_or_else(|| chunk_key(inode.0, 0), <[u8]>::to_vec))
     }

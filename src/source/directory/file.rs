@@ -109,4 +109,3 @@ impl File {
 pub fn flags(fd: BorrowedFd<'_>) -> u32 {
     rustix::fs::ioctl_getflags(fd).map_or(0, |flags| flags.bits())
 }
-

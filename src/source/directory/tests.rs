@@ -69,7 +69,11 @@ fn a_tree_deeper_than_paths_are_long_is_walked_with_few_descriptors() {
     let last = chain.pop().unwrap();
     drop(chain);
     drop(last);
-    std::process::Command::new("rm").arg("-rf").arg(dir.path()).status().unwrap();
+    std::process::Command::new("rm")
+        .arg("-rf")
+        .arg(dir.path())
+        .status()
+        .unwrap();
 }
 
 #[test]
@@ -95,7 +99,10 @@ fn what_took_the_place_of_something_else_is_not_read_for_it() {
         0,
     )
     .unwrap();
-    assert!(file::File::open(&root, c"f", &f).is_err(), "and a FIFO does not hold it up");
+    assert!(
+        file::File::open(&root, c"f", &f).is_err(),
+        "and a FIFO does not hold it up"
+    );
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn read(path: &Path) -> Names {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
     if let Err(error) = read {
-        log::info!("{} cannot be read, names of owners are not stored: {error}", path.display());
+        log::info!(
+            "{} cannot be read, names of owners are not stored: {error}",
+            path.display()
+        );
         return Names::new();
     }
     parse(&text)

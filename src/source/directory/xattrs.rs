@@ -64,7 +64,10 @@ pub fn read(owner: Owner<'_>, buffers: &mut Buffers, mut each: impl FnMut(&[u8],
 enum Place<'a> {
     Open(BorrowedFd<'a>),
     /// The directory, which must stay open, and the path through it.
-    Named(#[expect(dead_code, reason = "held open for the path")] Arc<OwnedFd>, Vec<u8>),
+    Named(
+        #[expect(dead_code, reason = "held open for the path")] Arc<OwnedFd>,
+        Vec<u8>,
+    ),
 }
 
 impl Place<'_> {

@@ -57,7 +57,16 @@ impl Source {
 
     /// Reads until a whole record is in the buffer, or the run has ended.
     fn fill(&mut self, file: Option<&File>, read_len: usize) -> io::Result<()> {
-        let (Self::Disk { run, buffer, at, checksum }, Some(file)) = (self, file) else {
+        let (
+            Self::Disk {
+                run,
+                buffer,
+                at,
+                checksum,
+            },
+            Some(file),
+        ) = (self, file)
+        else {
             return Ok(());
         };
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the temporary file is damaged");
@@ -169,7 +178,10 @@ impl Merge {
             let first = [left, left.saturating_add(1)]
                 .into_iter()
                 .filter(|child| *child < self.heap.len())
-                .fold(place, |first, child| if self.order(child, first).is_lt() { child } else { first });
+                .fold(
+                    place,
+                    |first, child| if self.order(child, first).is_lt() { child } else { first },
+                );
             if first == place {
                 return;
             }
