@@ -1,5 +1,6 @@
 //! Copies of file systems made by hand, sound and hostile, into a directory of this machine.
 
+mod mended;
 mod update;
 
 use std::fs;

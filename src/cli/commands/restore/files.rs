@@ -24,9 +24,11 @@ const ABOVE: usize = 4;
 /// Puts the tree back and says what could not be.
 pub(super) fn run(context: &Context, args: &args::Restore, spec: &AddressSpec) -> anyhow::Result<Code> {
     refuse_own_vault(args)?;
-    let address = super::super::open(&args.vault)?.resolve(spec)?;
+    let vault = super::super::open(&args.vault)?;
+    let address = vault.resolve(spec)?;
+    let total_bytes = vault.load(&address)?.tree().map_or(0, |tree| tree.statistics.logical);
     let tree = super::super::tree(&args.vault)?;
-    let whole = whole(&tree, &address, args)?;
+    let whole = whole(&tree, &address, args, total_bytes)?;
     let (cancel, _watch) = super::super::cancelled_by_signals()?;
     let monitor = context.monitor();
     let told = Told::new(context.form);
@@ -48,7 +50,7 @@ pub(super) fn run(context: &Context, args: &args::Restore, spec: &AddressSpec) -
 }
 
 /// The tree of a backup, and which parts of it are asked for. Links on the way to these lead where they do in the backup.
-fn whole<'a>(tree: &'a Tree, address: &Address, args: &args::Restore) -> anyhow::Result<Whole<'a>> {
+fn whole<'a>(tree: &'a Tree, address: &Address, args: &args::Restore, total_bytes: u64) -> anyhow::Result<Whole<'a>> {
     let path = format!("{address}/tree").into_bytes();
     let mut parts = Vec::new();
     for part in &args.tree.include {
@@ -60,7 +62,8 @@ fn whole<'a>(tree: &'a Tree, address: &Address, args: &args::Restore) -> anyhow:
         held: tree.resolve(&path, LastLink::Keep)?.held,
         path,
         parts: Parts::of(parts),
-        total_bytes: 0,
+        // Of parts nobody knows before.
+        total_bytes: if args.tree.include.is_empty() { total_bytes } else { 0 },
     })
 }
 
