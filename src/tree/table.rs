@@ -60,16 +60,13 @@ impl Table {
     /// # Errors
     /// `Collision` if another path has the same number: better no file than another file's bytes.
     pub(super) fn remember(&self, node: &Node) -> Result<(), Error> {
-        let ino = node.ino();
-        let mut held = self.held.write();
-        if let Some(known) = held.get(ino).filter(|known| known != node) {
-            return Err(Error::Collision {
+        let known = self.held.write().count(node.ino(), node);
+        known.map_or(Ok(()), |known| {
+            Err(Error::Collision {
                 path: node.path(),
                 other: known.path(),
-            });
-        }
-        held.count(ino, node);
-        Ok(())
+            })
+        })
     }
 
     /// Takes back `count` references; without any the number is forgotten.
@@ -80,25 +77,35 @@ impl Table {
 
 impl Held {
     fn get(&self, ino: Ino) -> Option<Node> {
-        if let Some(file) = self.files.get(&ino) {
-            return Some(Node::Inside(Inside::numbered(&file.place, ino, file.file_type)));
-        }
-        self.others.get(&ino).map(|other| other.node.clone())
+        let file = self.files.get(&ino).map(|file| file.node(ino));
+        file.or_else(|| self.others.get(&ino).map(|other| other.node.clone()))
     }
 
-    /// Counts a reference to `node`, which is the one known by this number if any is.
-    fn count(&mut self, ino: Ino, node: &Node) {
-        if let Some(file) = compact(ino, node) {
-            let lookups = &mut self.files.entry(ino).or_insert(file).lookups;
-            *lookups = lookups.saturating_add(1);
-        } else {
-            let new = || Other {
-                node: node.clone(),
-                lookups: 0,
-            };
-            let lookups = &mut self.others.entry(ino).or_insert_with(new).lookups;
-            *lookups = lookups.saturating_add(1);
+    /// Counts a reference to `node`; gives the other node that has this number, if one does.
+    fn count(&mut self, ino: Ino, node: &Node) -> Option<Node> {
+        if let Some(other) = self.others.get_mut(&ino) {
+            if other.node != *node {
+                return Some(other.node.clone());
+            }
+            other.lookups = other.lookups.saturating_add(1);
+            return None;
         }
+        let slot = self.files.entry(ino);
+        match (slot, compact(ino, node)) {
+            (btree_map::Entry::Occupied(mut slot), Some(file)) if slot.get().place == file.place => {
+                let lookups = &mut slot.get_mut().lookups;
+                *lookups = lookups.saturating_add(1);
+            }
+            (btree_map::Entry::Occupied(slot), _) => return Some(slot.get().node(ino)),
+            (btree_map::Entry::Vacant(slot), Some(file)) => {
+                slot.insert(file);
+            }
+            (btree_map::Entry::Vacant(_), None) => {
+                let node = node.clone();
+                self.others.insert(ino, Other { node, lookups: 1 });
+            }
+        }
+        None
     }
 
     fn forget(&mut self, ino: Ino, count: u64) {
@@ -120,13 +127,19 @@ impl Held {
     }
 }
 
-/// What is kept of a file inside an image, without references; `None` for what its number does not lead back to.
+impl File {
+    fn node(&self, ino: Ino) -> Node {
+        Node::Inside(Inside::numbered(&self.place, ino, self.file_type))
+    }
+}
+
+/// What is kept of a file inside an image, with one reference; `None` for what its number does not lead back to.
 fn compact(ino: Ino, node: &Node) -> Option<File> {
     let Node::Inside(file) = node else { return None };
     let numbered = Inside::numbered(&file.place, ino, file.file_type);
     (numbered == *file).then(|| File {
         place: Arc::clone(&file.place),
-        lookups: 0,
+        lookups: 1,
         file_type: file.file_type,
     })
 }

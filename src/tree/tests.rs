@@ -45,6 +45,17 @@ pub(crate) fn manifest(address: &Address, disks: &[(&str, u64)]) -> Manifest {
     manifest
 }
 
+pub(crate) fn config() -> Config {
+    Config {
+        id: [7; 16],
+        name: "test".into(),
+        chunk_size: 1 << 17,
+        tags: crate::vault::tags::Tags::default(),
+        features: Features::default(),
+        created: 0,
+    }
+}
+
 struct Rig {
     store: Arc<RecordingStore<MemoryStore>>,
     vault: Vault,
@@ -53,15 +64,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let store = Arc::new(RecordingStore::new(MemoryStore::new()));
-        let config = Config {
-            id: [7; 16],
-            name: "test".into(),
-            chunk_size: 1 << 17,
-            tags: crate::vault::tags::Tags::default(),
-            features: Features::default(),
-            created: 0,
-        };
-        let vault = Vault::create(Arc::<RecordingStore<MemoryStore>>::clone(&store), config).unwrap();
+        let vault = Vault::create(Arc::<RecordingStore<MemoryStore>>::clone(&store), config()).unwrap();
         Self { store, vault }
     }
 

@@ -6,13 +6,9 @@ use super::super::request::{self, BackupRequest, Boot, DiskRequest, Source};
 use super::super::{Context, args};
 use super::{exact_size, fields};
 use crate::backup::{self, DiskInput, Environment, Hooks, Input};
-use crate::mount::signals;
 use crate::vault::{Manifest, Vault};
 use crate::{clock, source};
-use anyhow::Context as _;
 use std::num::NonZero;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// zstd's own default, and the best trade on disks (docs/performance.md).
 const DEFAULT_LEVEL: i32 = 3;
@@ -21,11 +17,8 @@ const DEFAULT_LEVEL: i32 = 3;
 pub(in super::super) fn run(context: &Context, args: &args::Backup) -> anyhow::Result<Code> {
     let checked = request::backup(&args.resource)?;
     let vault = super::open(&args.vault)?;
-    let cancel = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&cancel);
     // The --after command must run on Ctrl-C, too: it may be what thaws the source.
-    let watch = signals::catch().and_then(|caught| caught.watch(move || stop.store(true, Ordering::Relaxed)));
-    let _watch = watch.context("catching signals failed")?;
+    let (cancel, _watch) = super::cancelled_by_signals()?;
     let monitor = context.monitor();
     let environment = Environment {
         monitor: &*monitor,

@@ -4,15 +4,11 @@ use super::super::exit::Code;
 use super::super::{Context, args, output, request};
 use crate::bytes::size_text;
 use crate::extract::{self, Depth, Environment, Existing, Options, Owners, Report, Source};
-use crate::mount::signals;
 use crate::tree::Tree;
 use crate::tree::resolve::LastLink;
-use anyhow::Context as _;
 use serde_json::json;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Copies what the paths name and says what could not be copied.
 pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Result<Code> {
@@ -37,10 +33,7 @@ pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Resul
             Err(error) => code = super::complain(&error),
         }
     }
-    let cancel = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&cancel);
-    let watch = signals::catch().and_then(|caught| caught.watch(move || stop.store(true, Ordering::Relaxed)));
-    let _watch = watch.context("catching signals failed")?;
+    let (cancel, _watch) = super::cancelled_by_signals()?;
     let monitor = context.monitor();
     let environment = Environment {
         monitor: &*monitor,
