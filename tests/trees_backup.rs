@@ -136,17 +136,38 @@ fn everything(desk: &Desk) {
     symlink("../small", desk.at("deep/symlink")).unwrap();
     symlink("x".repeat(4095), desk.at("long symlink")).unwrap();
     desk.write(&"n".repeat(255), "a long name");
-    std::fs::write(desk.path("source").join(std::ffi::OsStr::from_bytes(b"raw\xff\n\x01")), "raw").unwrap();
+    std::fs::write(
+        desk.path("source").join(std::ffi::OsStr::from_bytes(b"raw\xff\n\x01")),
+        "raw",
+    )
+    .unwrap();
     run("mkfifo", &[desk.at("fifo").as_os_str()]);
     drop(std::os::unix::net::UnixListener::bind(desk.at("socket")).unwrap());
     let sparse = std::fs::File::create(desk.at("sparse")).unwrap();
     sparse.set_len(1 << 40).unwrap();
     sparse.write_all_at(b"in the middle", 1 << 39).unwrap();
     std::fs::File::create(desk.at("hole")).unwrap().set_len(200).unwrap();
-    rustix::fs::setxattr(desk.at("small"), "user.colour", b"green", rustix::fs::XattrFlags::empty()).unwrap();
-    rustix::fs::setxattr(desk.at("deep"), "user.large", &[9; 3000], rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(
+        desk.at("small"),
+        "user.colour",
+        b"green",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    rustix::fs::setxattr(
+        desk.at("deep"),
+        "user.large",
+        &[9; 3000],
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
     let old = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH - Duration::new(1_000_000, 5));
-    std::fs::File::options().write(true).open(desk.at("256")).unwrap().set_times(old).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(desk.at("256"))
+        .unwrap()
+        .set_times(old)
+        .unwrap();
 }
 
 #[test]
@@ -159,7 +180,10 @@ fn everything_of_a_tree_is_stored() {
     assert_eq!(backup.file("deep").xattrs[&b"user.large"[..]], [9; 3000]);
     assert_eq!(backup.file("big").number, backup.file("deep/link").number);
     let middle: Vec<_> = backup.file("sparse").runs.keys().copied().collect();
-    assert!(middle.iter().all(|at| (1 << 39) - (1 << 20) < *at && *at <= 1 << 39), "{middle:?}");
+    assert!(
+        middle.iter().all(|at| (1 << 39) - (1 << 20) < *at && *at <= 1 << 39),
+        "{middle:?}"
+    );
     assert!(backup.file("hole").runs.is_empty(), "a hole is no data");
     let zeros: usize = backup.file("zeros").runs.values().map(Vec::len).sum();
     assert_eq!(zeros, 3 << 20, "zeros that were written are data");
@@ -179,7 +203,10 @@ fn an_unchanged_tree_is_not_read_again_and_costs_a_manifest() {
     let desk = Desk::new();
     everything(&desk);
     for number in 0..2000 {
-        desk.write(&format!("many/{}/{number}", number % 7), format!("{number}").repeat(300));
+        desk.write(
+            &format!("many/{}/{number}", number % 7),
+            format!("{number}").repeat(300),
+        );
     }
     desk.rest();
     let first = desk.whole(&[]);
@@ -187,8 +214,14 @@ fn an_unchanged_tree_is_not_read_again_and_costs_a_manifest() {
     let (ended, opened) = desk.traced(&[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     assert_eq!(opened, BTreeSet::new());
-    let new: Vec<_> = files(&desk.vault()).into_iter().filter(|file| !before.contains(file)).collect();
-    assert!(matches!(&new[..], [one] if one.starts_with(desk.vault().join("backups"))), "{new:?}");
+    let new: Vec<_> = files(&desk.vault())
+        .into_iter()
+        .filter(|file| !before.contains(file))
+        .collect();
+    assert!(
+        matches!(&new[..], [one] if one.starts_with(desk.vault().join("backups"))),
+        "{new:?}"
+    );
     assert_eq!(ended.json["stored_bytes"], 0);
     let second = desk.latest();
     second.equals(&desk.path("source"));
@@ -211,7 +244,10 @@ fn only_what_changed_is_read_and_what_moved_is_not() {
     }
     let desk = Desk::new();
     for number in 0..1000 {
-        desk.write(&format!("many/{}/{number}", number % 7), format!("{number}").repeat(300));
+        desk.write(
+            &format!("many/{}/{number}", number % 7),
+            format!("{number}").repeat(300),
+        );
     }
     desk.rest();
     desk.whole(&[]);
@@ -247,10 +283,22 @@ fn a_file_changed_right_before_the_backup_is_read_by_the_next_one() {
 #[test]
 fn what_is_excluded_is_left_out_and_counted() {
     let desk = Desk::new();
-    for path in ["a.o", "a.c", "keep.o", "build/x", "sub/build/y", "home/cache/z", "home/.nobackup", "home/other/file"] {
+    for path in [
+        "a.o",
+        "a.c",
+        "keep.o",
+        "build/x",
+        "sub/build/y",
+        "home/cache/z",
+        "home/.nobackup",
+        "home/other/file",
+    ] {
         desk.write(path, path);
     }
-    desk.write("cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n# more");
+    desk.write(
+        "cache/CACHEDIR.TAG",
+        "Signature: 8a477f597d28d172789f06886806bc55\n# more",
+    );
     desk.write("cache/deep/er", "x");
     desk.write("not/CACHEDIR.TAG", "something else");
     desk.write("not/kept", "x");
@@ -276,8 +324,21 @@ fn what_is_excluded_is_left_out_and_counted() {
     let backup = desk.latest();
     let kept: Vec<_> = backup.files.keys().map(|path| String::from_utf8_lossy(path)).collect();
     let expected = [
-        "", "a.c", "cache", "cache/CACHEDIR.TAG", "home", "home/.nobackup", "keep.o", "marked", "marked/tag", "not",
-        "not/CACHEDIR.TAG", "not/kept", "sub", "sub/build", "sub/build/y",
+        "",
+        "a.c",
+        "cache",
+        "cache/CACHEDIR.TAG",
+        "home",
+        "home/.nobackup",
+        "keep.o",
+        "marked",
+        "marked/tag",
+        "not",
+        "not/CACHEDIR.TAG",
+        "not/kept",
+        "sub",
+        "sub/build",
+        "sub/build/y",
     ];
     assert_eq!(kept, expected);
 }
@@ -287,7 +348,10 @@ fn wrong_words_are_told_before_anything_is_done() {
     let desk = Desk::new();
     for (words, part) in [
         (&["-e", "a["][..], "--exclude: \"a[\" is not a pattern"),
-        (&["--exclude-from", "/nonexistent"], "the patterns in /nonexistent cannot be read"),
+        (
+            &["--exclude-from", "/nonexistent"],
+            "the patterns in /nonexistent cannot be read",
+        ),
         (&["--exclude-if-present", "a/b"], "write the name of a file"),
         (&["--one-file-system=maybe"], "invalid value"),
     ] {
@@ -306,7 +370,11 @@ fn a_directory_that_is_not_there_is_an_error_and_an_empty_one_a_warning() {
     std::fs::remove_file(desk.at("file")).unwrap();
     let ended = desk.back_up(&[]);
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("is empty, but filesystems/home/"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("is empty, but filesystems/home/"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("is the file system mounted?"), "{}", ended.stderr);
     std::fs::remove_dir(desk.path("source")).unwrap();
     let ended = desk.back_up(&[]);
@@ -333,7 +401,11 @@ fn interrupting_commits_nothing() {
     everything(&desk);
     let ended = desk.back_up(&["--before", "kill -INT $PPID; sleep 0.2"]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("interrupted; nothing was committed"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("interrupted; nothing was committed"),
+        "{}",
+        ended.stderr
+    );
     assert!(addresses(&desk.vault()).is_empty());
 }
 
@@ -365,8 +437,16 @@ fn few_descriptors_are_enough() {
         let deep = format!("{number}/{}", ["d"; 40].join("/"));
         desk.write(&format!("{deep}/file"), "deep down");
     }
-    let words: Vec<String> = desk.words(&[]).iter().map(|word| word.to_str().unwrap().to_owned()).collect();
-    let script = format!("ulimit -n 40; exec {} {}", env!("CARGO_BIN_EXE_vaultfs"), words.join(" "));
+    let words: Vec<String> = desk
+        .words(&[])
+        .iter()
+        .map(|word| word.to_str().unwrap().to_owned())
+        .collect();
+    let script = format!(
+        "ulimit -n 40; exec {} {}",
+        env!("CARGO_BIN_EXE_vaultfs"),
+        words.join(" ")
+    );
     let ended = ended(&Command::new("sh").args(["-c", &script]).output().unwrap());
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     desk.latest().equals(&desk.path("source"));
@@ -379,7 +459,11 @@ fn other_file_systems_are_left_out_unless_asked_for() {
     desk.write("file", "x");
     std::fs::create_dir(desk.at("mounted")).unwrap();
     let at = desk.at("mounted");
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&at).output().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&at)
+        .output()
+        .unwrap();
     if !mounted.status.success() {
         common::skip(test, "mounting needs root");
         return;
@@ -413,6 +497,10 @@ fn lost_packs_are_healed_by_reading_again() {
     }
     let ended = desk.back_up(&[]);
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("cannot be compared with everywhere"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot be compared with everywhere"),
+        "{}",
+        ended.stderr
+    );
     desk.latest().equals(&source);
 }

@@ -17,7 +17,9 @@ fn injected(desk: &Desk, path: &str, inject: &str) -> Output {
     let (name, _) = inject.split_once(':').unwrap();
     let (trace, inject) = (format!("trace={name}"), format!("inject={inject}"));
     let options = ["-P", path, "-e", &trace, "-e", &inject];
-    program::traced(Path::new("/dev/null"), &options, desk.words(&[])).output().unwrap()
+    program::traced(Path::new("/dev/null"), &options, desk.words(&[]))
+        .output()
+        .unwrap()
 }
 
 fn small_tree() -> Desk {
@@ -36,13 +38,48 @@ fn what_cannot_be_read_is_named_and_the_rest_is_stored() {
     }
     // The call that fails, what is said, and what is missing from the backup.
     let cases = [
-        ("pread64:error=EIO", "bad", "bad: reading it failed: Input/output error", &["bad"][..]),
-        ("openat:error=EACCES", "bad", "bad: opening it failed: Permission denied", &["bad"]),
-        ("openat:error=ENOENT", "bad", "bad: it vanished before it was read", &["bad"]),
-        ("statx:error=ENOENT", "bad", "bad: it vanished before it was read", &["bad"]),
-        ("openat:error=EACCES", "dir", "dir: opening it failed: Permission denied; it is stored as an empty", &["dir/inside"]),
-        ("openat:error=ENOENT", "dir", "dir: it vanished before it was read", &["dir", "dir/inside"]),
-        ("getdents64:error=EIO", "dir", "dir: listing it to its end failed", &["dir/inside"]),
+        (
+            "pread64:error=EIO",
+            "bad",
+            "bad: reading it failed: Input/output error",
+            &["bad"][..],
+        ),
+        (
+            "openat:error=EACCES",
+            "bad",
+            "bad: opening it failed: Permission denied",
+            &["bad"],
+        ),
+        (
+            "openat:error=ENOENT",
+            "bad",
+            "bad: it vanished before it was read",
+            &["bad"],
+        ),
+        (
+            "statx:error=ENOENT",
+            "bad",
+            "bad: it vanished before it was read",
+            &["bad"],
+        ),
+        (
+            "openat:error=EACCES",
+            "dir",
+            "dir: opening it failed: Permission denied; it is stored as an empty",
+            &["dir/inside"],
+        ),
+        (
+            "openat:error=ENOENT",
+            "dir",
+            "dir: it vanished before it was read",
+            &["dir", "dir/inside"],
+        ),
+        (
+            "getdents64:error=EIO",
+            "dir",
+            "dir: listing it to its end failed",
+            &["dir/inside"],
+        ),
     ];
     for (inject, path, said, missing) in cases {
         let desk = small_tree();
@@ -105,7 +142,11 @@ fn a_file_that_keeps_changing_is_stored_as_it_was_read_and_marked() {
     });
     let ended = ended(&output);
     assert_eq!(ended.code, Some(5), "{}", ended.stderr);
-    assert!(ended.stderr.contains("bad: it changed while it was read"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("bad: it changed while it was read"),
+        "{}",
+        ended.stderr
+    );
     let backup = desk.latest();
     assert!(backup.file("bad").record.state.changed);
     assert!(backup.file("bad").content().starts_with("bad".repeat(100).as_bytes()));
@@ -136,7 +177,10 @@ fn a_file_that_is_cut_off_while_it_is_read_has_the_size_that_was_read() {
     assert!(matches!(ended.code, Some(0 | 5)), "{}", ended.stderr);
     // Whatever was caught: sizes, chunks and digest agree, which reading it checks.
     let backup = desk.latest();
-    assert_eq!(backup.file("bad").content().len() as u64, backup.file("bad").record.size);
+    assert_eq!(
+        backup.file("bad").content().len() as u64,
+        backup.file("bad").record.size
+    );
     desk.rest();
     desk.whole(&[]).equals(&desk.path("source"));
 }
@@ -156,7 +200,10 @@ fn fill(desk: &Desk, seed: u64) {
     for number in 0..60u64 {
         let seed = if number % 3 == 0 { seed } else { 0 };
         let len = if number == 30 { 5_000_000 } else { 3000 };
-        desk.write(&format!("{}/{number}", number % 5), Random::quiet(seed * 100 + number).bytes(len));
+        desk.write(
+            &format!("{}/{number}", number % 5),
+            Random::quiet(seed * 100 + number).bytes(len),
+        );
     }
 }
 
@@ -183,16 +230,35 @@ fn a_backup_of_a_tree_killed_at_any_call_leaves_every_backup_whole() {
     }
     let (mut kills, mut committed) = (0, 0);
     for name in [
-        "openat", "statx", "getdents64", "pread64", "write", "fsync", "renameat2", "mkdir", "lseek", "close", "futex",
+        "openat",
+        "statx",
+        "getdents64",
+        "pread64",
+        "write",
+        "fsync",
+        "renameat2",
+        "mkdir",
+        "lseek",
+        "close",
+        "futex",
     ] {
-        let most = counts.iter().filter(|((of, _), _)| of == name).map(|(_, count)| *count).max();
+        let most = counts
+            .iter()
+            .filter(|((of, _), _)| of == name)
+            .map(|(_, count)| *count)
+            .max();
         let most = most.unwrap_or(0);
         for number in (1..=most).step_by((most / 6).max(1)) {
             std::fs::remove_dir_all(desk.vault()).unwrap();
             copy(&kept, &desk.vault());
-            let (trace, inject) = (format!("trace={name}"), format!("inject={name}:signal=KILL:when={number}"));
+            let (trace, inject) = (
+                format!("trace={name}"),
+                format!("inject={name}:signal=KILL:when={number}"),
+            );
             let options = ["-e", trace.as_str(), "-e", inject.as_str()];
-            let output = program::traced(Path::new("/dev/null"), &options, desk.words(&words)).output().unwrap();
+            let output = program::traced(Path::new("/dev/null"), &options, desk.words(&words))
+                .output()
+                .unwrap();
             let killed = output.status.signal() == KILLED;
             assert!(killed || output.status.success(), "{inject}: {}", stderr(&output));
             kills += usize::from(killed);

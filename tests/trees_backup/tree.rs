@@ -41,7 +41,10 @@ pub(crate) fn addresses(vault: &Path) -> Vec<Address> {
     let catalogue = open(vault).catalogue().unwrap();
     let of = |(resource, points): (_, Vec<_>)| {
         let resource: vaultfs::vault::ResourceName = resource;
-        points.into_iter().map(move |point| resource.at(point)).collect::<Vec<_>>()
+        points
+            .into_iter()
+            .map(move |point| resource.at(point))
+            .collect::<Vec<_>>()
     };
     catalogue.into_iter().flat_map(of).collect()
 }
@@ -74,7 +77,11 @@ pub(crate) fn read(vault: &Path, address: &Address) -> Backup {
         let stored: &Stored = stored;
         let pieces: Vec<&[u8]> = stored.runs.values().map(Vec::as_slice).collect();
         let is_file = stored.record.mode & 0o170_000 == 0o100_000;
-        let digest = if is_file { Digest::of_pieces(&pieces) } else { Digest([0; 32]) };
+        let digest = if is_file {
+            Digest::of_pieces(&pieces)
+        } else {
+            Digest([0; 32])
+        };
         assert_eq!(stored.record.digest, digest, "inode {}", stored.number);
     }
     let files = paths(&tree, &inodes, names);
@@ -116,7 +123,10 @@ fn take(reader: &Arc<Reader>, key: Key<'_>, value: &[u8], inodes: &mut BTreeMap<
                 id: chunk.id,
                 pack: chunk.pack,
             };
-            let bytes = reader.chunk(&entry, usize::try_from(chunk.len).unwrap()).unwrap().to_vec();
+            let bytes = reader
+                .chunk(&entry, usize::try_from(chunk.len).unwrap())
+                .unwrap()
+                .to_vec();
             let offset = key.offset().unwrap();
             if let Some((start, before)) = stored.runs.iter().next_back() {
                 assert!(start + u64::try_from(before.len()).unwrap() <= offset, "chunks overlap");
@@ -128,7 +138,11 @@ fn take(reader: &Arc<Reader>, key: Key<'_>, value: &[u8], inodes: &mut BTreeMap<
     }
 }
 
-fn paths(tree: &Tree, inodes: &BTreeMap<u64, Stored>, names: Vec<(u64, Vec<u8>, NameTarget)>) -> BTreeMap<Vec<u8>, Stored> {
+fn paths(
+    tree: &Tree,
+    inodes: &BTreeMap<u64, Stored>,
+    names: Vec<(u64, Vec<u8>, NameTarget)>,
+) -> BTreeMap<Vec<u8>, Stored> {
     let mut below: BTreeMap<u64, Vec<(Vec<u8>, NameTarget)>> = BTreeMap::new();
     for (parent, name, target) in names {
         below.entry(parent).or_default().push((name, target));
@@ -168,7 +182,9 @@ impl Backup {
     /// A file by its path as text.
     #[track_caller]
     pub(crate) fn file(&self, path: &str) -> &Stored {
-        self.files.get(path.as_bytes()).unwrap_or_else(|| panic!("{path} is not there"))
+        self.files
+            .get(path.as_bytes())
+            .unwrap_or_else(|| panic!("{path} is not there"))
     }
 
     pub(crate) fn has(&self, path: &str) -> bool {
@@ -182,7 +198,10 @@ impl Backup {
         let mut waiting = vec![source.to_owned()];
         while let Some(at) = waiting.pop() {
             let path = at.strip_prefix(source).unwrap().as_os_str().to_owned().into_vec();
-            let stored = self.files.get(&path).unwrap_or_else(|| panic!("{} is not there", at.display()));
+            let stored = self
+                .files
+                .get(&path)
+                .unwrap_or_else(|| panic!("{} is not there", at.display()));
             compare(&at, stored);
             found.insert(path);
             if at.symlink_metadata().unwrap().is_dir() {
@@ -199,11 +218,27 @@ fn compare(at: &Path, stored: &Stored) {
     let meta = at.symlink_metadata().unwrap();
     let record = &stored.record;
     let numbers = (meta.mode(), meta.uid(), meta.gid(), meta.ino(), meta.nlink());
-    let kept = (record.mode, record.uid, record.gid, stored.number, u64::from(record.links));
+    let kept = (
+        record.mode,
+        record.uid,
+        record.gid,
+        stored.number,
+        u64::from(record.links),
+    );
     assert_eq!(kept, numbers, "{}", at.display());
     let time = |time: vaultfs::vault::item::Time| (time.seconds, i64::from(time.nanos));
-    assert_eq!(time(record.modified), (meta.mtime(), meta.mtime_nsec()), "{}", at.display());
-    assert_eq!(time(record.changed), (meta.ctime(), meta.ctime_nsec()), "{}", at.display());
+    assert_eq!(
+        time(record.modified),
+        (meta.mtime(), meta.mtime_nsec()),
+        "{}",
+        at.display()
+    );
+    assert_eq!(
+        time(record.changed),
+        (meta.ctime(), meta.ctime_nsec()),
+        "{}",
+        at.display()
+    );
     let kind = meta.file_type();
     if kind.is_file() {
         assert_eq!(record.size, meta.len(), "{}", at.display());
@@ -214,6 +249,15 @@ fn compare(at: &Path, stored: &Stored) {
     if kind.is_symlink() {
         assert_eq!(stored.target, std::fs::read_link(at).unwrap().as_os_str().as_bytes());
     }
-    let expected = if kind.is_block_device() || kind.is_char_device() { meta.rdev() } else { 0 };
-    assert_eq!(rustix::fs::makedev(record.device.0, record.device.1), expected, "{}", at.display());
+    let expected = if kind.is_block_device() || kind.is_char_device() {
+        meta.rdev()
+    } else {
+        0
+    };
+    assert_eq!(
+        rustix::fs::makedev(record.device.0, record.device.1),
+        expected,
+        "{}",
+        at.display()
+    );
 }

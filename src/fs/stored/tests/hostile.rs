@@ -24,7 +24,8 @@ fn hostile_items_are_errors_on_their_inode_only() {
         assert_eq!(bytes(&stored, 2).unwrap(), b"hello");
         assert_eq!(bytes(&stored, 3).unwrap().len(), 16000);
     }
-    let hostile: [(u32, u64, Kind, &[u8], &[u8]); 5] = [
+    type Hostile = (u32, u64, Kind, &'static [u8], &'static [u8]);
+    let hostile: [Hostile; 5] = [
         (0o170_000, 0, Kind::Data, b"", b"no type"),
         (0o100_644, 1 << 63, Kind::Data, b"", b"no size"),
         (0o100_644, 7, Kind::Data, b"", b"another size"),
