@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod common;
 mod files;
+#[path = "trees/large.rs"]
+mod large;
+#[path = "trees/model.rs"]
+mod model;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +16,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use files::{LoopMount, Tree, assert_same, can_loop_mount, run, tree_of_directory};
+use files::{LoopMount, assert_same, can_loop_mount, restorable, run, tree_of_directory};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 
 const TREE: &str = "filesystems/home/latest/tree";
@@ -23,19 +28,26 @@ struct Scene {
 }
 
 impl Scene {
+    /// With a nasty tree in its first backup.
     fn new() -> Option<Self> {
+        let scene = Self::empty()?;
+        fill(&scene.source());
+        scene.back_up("home", &scene.source());
+        Some(scene)
+    }
+
+    /// With nothing but an empty vault.
+    fn empty() -> Option<Self> {
         if !can_loop_mount() {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("xfs.img");
-        fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+        fs::File::create(&image).unwrap().set_len(2 << 30).unwrap();
         run(&["mkfs.xfs", "-q", image.to_str().unwrap()]);
         let kernel = LoopMount::new(&image, "rw,noatime");
         let scene = Self { dir, kernel };
-        fill(&scene.source());
         scene.succeed(["init", scene.vault().to_str().unwrap()]);
-        scene.back_up();
         Some(scene)
     }
 
@@ -47,15 +59,17 @@ impl Scene {
         self.dir.path().join("vault")
     }
 
-    fn back_up(&self) {
-        let (vault, source) = (self.vault(), self.source());
-        self.succeed([
-            "backup",
-            vault.to_str().unwrap(),
-            "filesystem",
-            "home",
-            source.to_str().unwrap(),
-        ]);
+    fn back_up(&self, name: &str, source: &Path) {
+        let vault = self.vault();
+        let words = ["backup", vault.to_str().unwrap(), "filesystem", name];
+        self.succeed(words.into_iter().chain([source.to_str().unwrap()]));
+    }
+
+    /// Mounts the vault until the value goes.
+    fn mount(&self) -> Mounted {
+        let at = Mounted(tempfile::tempdir().unwrap());
+        self.succeed(["mount", self.vault().to_str().unwrap(), at.0.path().to_str().unwrap()]);
+        at
     }
 
     fn output<'w>(&self, words: impl IntoIterator<Item = &'w str>) -> Output {
@@ -74,14 +88,13 @@ impl Scene {
 
     #[track_caller]
     fn restore(&self, to: &Path, options: &[&str]) -> serde_json::Value {
+        self.restore_point("filesystems/home/latest", to, options)
+    }
+
+    #[track_caller]
+    fn restore_point(&self, address: &str, to: &Path, options: &[&str]) -> serde_json::Value {
         let vault = self.vault();
-        let words = [
-            "restore",
-            vault.to_str().unwrap(),
-            "filesystems/home/latest",
-            "--json",
-            "--to",
-        ];
+        let words = ["restore", vault.to_str().unwrap(), address, "--json", "--to"];
         let words = words.into_iter().chain([to.to_str().unwrap()]);
         serde_json::from_str(&self.succeed(words.chain(options.iter().copied()))).unwrap()
     }
@@ -179,15 +192,6 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// Without the time of the last change of attributes, which nobody can set, and the space taken.
-fn comparable(mut tree: Tree) -> Tree {
-    for facts in tree.values_mut() {
-        facts.changed = vaultfs::fs::Timestamp::default();
-        facts.blocks = None;
-    }
-    tree
-}
-
 /// A mount of the vault, unmounted with the value.
 struct Mounted(tempfile::TempDir);
 
@@ -203,24 +207,23 @@ fn a_nasty_tree_is_the_same_through_the_mount_restore_and_cp() {
     let Some(scene) = Scene::new() else { return };
     let source = tree_of_directory(&scene.source());
     let vault = scene.vault();
-    let mounted = Mounted(tempfile::tempdir().unwrap());
-    scene.succeed(["mount", vault.to_str().unwrap(), mounted.0.path().to_str().unwrap()]);
+    let mounted = scene.mount();
     assert_same(&tree_of_directory(&mounted.0.path().join(TREE)), &source, "the mount");
     drop(mounted);
-    let source = comparable(source);
+    let source = restorable(source);
     let restored = scene.kernel.path().join("restored");
     let report = scene.restore(&restored, &[]);
     assert_eq!(report["not_kept"], serde_json::json!({}));
-    assert_same(&comparable(tree_of_directory(&restored)), &source, "restore");
+    assert_same(&restorable(tree_of_directory(&restored)), &source, "restore");
     let copied = scene.kernel.path().join("copied");
     scene.succeed(["cp", "-r", vault.to_str().unwrap(), TREE, copied.to_str().unwrap()]);
-    assert_same(&comparable(tree_of_directory(&copied)), &source, "cp");
+    assert_same(&restorable(tree_of_directory(&copied)), &source, "cp");
 }
 
 #[test]
 fn restored_again_nothing_is_written_and_then_only_what_was_changed() {
     let Some(scene) = Scene::new() else { return };
-    let source = comparable(tree_of_directory(&scene.source()));
+    let source = restorable(tree_of_directory(&scene.source()));
     let to = scene.kernel.path().join("restored");
     scene.restore(&to, &[]);
     let force = ["--force", "--delete"];
@@ -248,7 +251,7 @@ fn restored_again_nothing_is_written_and_then_only_what_was_changed() {
     }
     assert_eq!((&report["files"], &report["hard_links"]), (&1.into(), &1.into()));
     assert_eq!((&report["directories"], &report["removed"]), (&998.into(), &3.into()));
-    assert_same(&comparable(tree_of_directory(&to)), &source, "restore --force --delete");
+    assert_same(&restorable(tree_of_directory(&to)), &source, "restore --force --delete");
 }
 
 #[test]
