@@ -20,7 +20,7 @@ pub use name::{Address, AddressSpec, ResourceKind, ResourceName, check_name};
 
 use crate::checksum::Digest;
 use crate::clock::{Clock, Point};
-use crate::store::{self, Key, Store};
+use crate::store::{self, Exclusion, Key, Store};
 use object::{FRAME_LEN, Frame, ObjectId, ObjectType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -135,7 +135,7 @@ impl Vault {
     ///
     /// # Errors
     /// `InTheWay` if the store holds a vault or anything else, `Store`.
-    pub fn create(store: Arc<dyn Store>, config: Config) -> Result<Self> {
+    pub fn create(store: Arc<dyn Store>, mut config: Config) -> Result<Self> {
         let in_the_way = |what| Error::InTheWay {
             path: store.describe(),
             what,
@@ -146,8 +146,16 @@ impl Vault {
             Err(error) => return Err(error.into()),
         }
         if !store.list("")?.is_empty() {
-            return Err(in_the_way("is not empty; give an empty or new directory"));
+            return Err(in_the_way(if store.is_remote() {
+                "is not empty; give an empty bucket or a prefix of its own"
+            } else {
+                "is not empty; give an empty or new directory"
+            }));
         }
+        if store.is_remote() && store.probe_exclusion()? == Exclusion::Atomic {
+            config.features.compat.push(config::CONDITIONAL_PUT.to_owned());
+        }
+        store.set_exclusion(config.exclusion());
         match store.put_new(&vault_key()?, &config.encode()?) {
             Err(store::Error::AlreadyExists { .. }) => Err(in_the_way("is a vault already")),
             other => Ok(other?),
@@ -167,8 +175,12 @@ impl Vault {
             Err(error) if error.is_not_found() => return Err(Error::NoVault { path: store.describe() }),
             other => other?,
         };
-        let config = Arc::new(Config::decode(&data)?);
-        Ok(Self { store, config })
+        let config = Config::decode(&data)?;
+        store.set_exclusion(config.exclusion());
+        Ok(Self {
+            store,
+            config: Arc::new(config),
+        })
     }
 
     /// What the vault is.

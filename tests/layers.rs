@@ -44,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
 const BASE: [&str; 4] = ["bytes", "checksum", "clock", "monitor"];
 
 /// Where each outside crate may be named: prefixes of paths. Most are one file.
-const CRATES: [(&str, &[&str]); 25] = [
+const CRATES: [(&str, &[&str]); 28] = [
     ("anyhow", &["src/cli"]),
     ("bincode", &["src/vault/"]),
     ("blake3", &["src/checksum.rs"]),
@@ -57,6 +57,7 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("env_logger", &["src/logging.rs"]),
     ("flate2", &["src/source/qcow2"]),
     ("fuser", &["src/fuse"]),
+    ("http_body_util", &["src/store/s3/wire.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("jiff", &["src/clock.rs"]),
     ("libc", &["src/fuse"]),
@@ -72,12 +73,14 @@ const CRATES: [(&str, &[&str]); 25] = [
             "src/tree",
         ],
     ),
+    ("object_store", &["src/store/s3"]),
     ("parking_lot", &["src/"]),
     ("rustix", &["src/"]),
     ("serde", &["src/"]),
     ("serde_json", &["src/"]),
     ("signal_hook", &["src/mount"]),
     ("thiserror", &["src/"]),
+    ("tokio", &["src/store/s3"]),
     ("zerocopy", &["src/vault/"]),
     ("zstd", &["src/vault/codec.rs", "src/source/qcow2"]),
 ];

@@ -13,6 +13,8 @@ use crate::tree::Tree;
 const PAUSE: Duration = Duration::from_secs(2);
 /// A vault whose listing takes long is looked at less often: looking takes at most one fiftieth of the time.
 const RATIO: u32 = 50;
+/// How long the end of a mount waits for a look that is going on.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Refreshes a tree until dropped.
 pub(super) struct Refresher {
@@ -55,6 +57,15 @@ impl Refresher {
     }
 }
 
+/// Gives a thread that was told to stop a moment to do so.
+fn ends_soon(thread: &JoinHandle<()>) -> bool {
+    let deadline = Instant::now() + GRACE;
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    thread.is_finished()
+}
+
 fn pause_after(took: Duration) -> Duration {
     PAUSE.max(took.saturating_mul(RATIO))
 }
@@ -62,7 +73,9 @@ fn pause_after(took: Duration) -> Duration {
 impl Drop for Refresher {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
+        // A look at a store that does not answer may last; the end of a mount does not wait for it.
+        let thread = self.thread.take().filter(|thread| ends_soon(thread));
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             log::error!("the refresh thread panicked");
