@@ -4,6 +4,7 @@
 //! the set of keys. Wrappers that inject faults or record calls are stores too, and every store passes the one conformance
 //! suite in `tests/store.rs`.
 
+pub mod again;
 pub mod fault;
 pub mod local;
 pub mod location;

@@ -74,7 +74,7 @@ impl Drop for Refresher {
     fn drop(&mut self) {
         drop(self.stop.take());
         // A look at a store that does not answer may last; the end of a mount does not wait for it.
-        let thread = self.thread.take().filter(|thread| ends_soon(thread));
+        let thread = self.thread.take().filter(ends_soon);
         if let Some(thread) = thread
             && thread.join().is_err()
         {
