@@ -2,9 +2,11 @@
 
 mod cursor;
 mod disk;
+mod files;
 mod hooks;
 mod pages;
 
+pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
 pub use hooks::Hooks;
 
 use crate::chunk::Reader;
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 /// Memory for pages and footers of the parent.
 const READER_CACHE: u64 = 16 << 20;
+/// Memory for pages and footers of the parent of a tree: footers of small files are long, and asked for in any order.
+const TREE_READER_CACHE: u64 = 64 << 20;
 
 /// Why a backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,22 @@ pub enum Error {
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] image::Error),
+    /// The directory to back up could not be opened.
+    #[error("{path} cannot be opened")]
+    Tree {
+        /// The directory.
+        path: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The list of files did not fit into memory, and a temporary file for it failed.
+    #[error("the temporary file for the list of files failed; is there space where TMPDIR says, or in /var/tmp?")]
+    Sort {
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// A hook failed.
     #[error("the --{which} command {command:?} failed ({why})")]
     Hook {
@@ -104,12 +124,20 @@ pub struct DiskInput {
     pub open: OpenSource,
 }
 
+/// What is read.
+pub enum Input {
+    /// Disks, in the order they are to be shown.
+    Disks(Vec<DiskInput>),
+    /// A directory tree.
+    Tree(TreeInput),
+}
+
 /// What to back up and how.
 pub struct Request {
     /// The resource.
     pub resource: ResourceName,
-    /// Its disks, in the order they are to be shown.
-    pub disks: Vec<DiskInput>,
+    /// What is read of it.
+    pub input: Input,
     /// Tags of the backup.
     pub tags: Tags,
     /// Facts about the server, JSON text.
@@ -153,6 +181,8 @@ pub struct Report {
     pub address: Address,
     /// Its manifest.
     pub manifest: Manifest,
+    /// Files and directories of a tree that were left out because the request says so; what is in such a directory is not counted.
+    pub excluded: u64,
 }
 
 /// Makes one backup; when this returns `Ok`, it is committed and durable.
@@ -171,22 +201,22 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
     }
     let resource = request.resource.to_string();
     let variables = |status| [("VAULTFS_RESOURCE", resource.as_str()), ("VAULTFS_STATUS", status)];
-    let read = request
+    let read_in = request
         .hooks
         .before
         .as_ref()
         .map_or(Ok(()), |command| hooks::run("before", command, &variables("before")))
-        .and_then(|()| read_disks(vault, request, environment));
-    let status = if read.is_ok() { "ok" } else { "failed" };
+        .and_then(|()| read(vault, request, environment));
+    let status = if read_in.is_ok() { "ok" } else { "failed" };
     let after = request
         .hooks
         .after
         .as_ref()
         .map_or(Ok(()), |command| hooks::run("after", command, &variables(status)));
-    if let (Err(_), Err(error)) = (&read, &after) {
+    if let (Err(_), Err(error)) = (&read_in, &after) {
         environment.monitor.warn(&error.to_string());
     }
-    let report = commit(vault, read?, request.at, environment.clock)?;
+    let report = commit(vault, read_in?, request.at, environment.clock)?;
     if let Err(error) = merge::merge_indexes(vault) {
         environment
             .monitor
@@ -204,24 +234,23 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
 /// Refuses what the format would refuse, before any work is done.
 fn check(request: &Request) -> Result<()> {
     let invalid = |what: String| Error::Invalid { what };
-    if request.resource.kind == ResourceKind::Disk && request.disks.len() != 1 {
-        return Err(invalid("a disk resource has exactly one disk".to_owned()));
-    }
-    // A manifest with empty disks has the same limits as the one to come.
-    let disk = |input: &DiskInput| {
-        empty_disk(
-            input,
-            Layout {
-                size: 0,
-                chunk_size: *vault::CHUNK_SIZES.start(),
-            },
-        )
+    // A manifest with empty content has the same limits as the one to come.
+    let content = match &request.input {
+        Input::Disks(disks) => {
+            if request.resource.kind == ResourceKind::Disk && disks.len() != 1 {
+                return Err(invalid("a disk resource has exactly one disk".to_owned()));
+            }
+            let chunk_size = *vault::CHUNK_SIZES.start();
+            let disk = |input| empty_disk(input, Layout { size: 0, chunk_size });
+            Content::Disks(disks.iter().map(disk).collect())
+        }
+        Input::Tree(_) if request.resource.kind == ResourceKind::Filesystem => return Ok(()),
+        Input::Tree(_) => return Err(invalid("only a filesystem resource holds a directory tree".to_owned())),
     };
-    let disks = request.disks.iter().map(disk).collect();
     let point = request
         .at
         .unwrap_or(Point::from_seconds(0).ok_or_else(|| invalid("no time".to_owned()))?);
-    manifest(request, disks, point).check().map_err(invalid)
+    manifest(request, content, point).check().map_err(invalid)
 }
 
 fn empty_disk(input: &DiskInput, layout: Layout) -> Disk {
@@ -236,7 +265,7 @@ fn empty_disk(input: &DiskInput, layout: Layout) -> Disk {
     }
 }
 
-fn manifest(request: &Request, disks: Vec<Disk>, point: Point) -> Manifest {
+fn manifest(request: &Request, content: Content, point: Point) -> Manifest {
     Manifest {
         kind: request.resource.kind,
         name: request.resource.name.clone(),
@@ -247,46 +276,88 @@ fn manifest(request: &Request, disks: Vec<Disk>, point: Point) -> Manifest {
         imported: request.at.is_some(),
         parent: None,
         consistency: request.consistency,
-        content: Content::Disks(disks),
+        content,
         facts: request.facts.clone(),
         tags: request.tags.clone(),
         tool: concat!("vaultfs ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
 
-/// Reads and stores every disk; what is returned lacks only its commit.
-fn read_disks(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Manifest> {
+/// What was read and stored; it lacks only its commit.
+struct Read {
+    manifest: Manifest,
+    excluded: u64,
+}
+
+/// Reads and stores what the request names.
+fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
     let now = || Point::from_seconds(environment.clock.now());
     let started = now().ok_or_else(|| Error::Invalid {
         what: "the clock of this machine is wrong".to_owned(),
     })?;
-    let reader = Reader::new(vault.clone(), READER_CACHE);
-    let parent = newest(vault, &request.resource, environment.monitor)?;
-    let mut inputs = Vec::new();
-    for input in &request.disks {
-        inputs.push((input, (input.open)()?));
-    }
-    let context = Context {
-        writer: Writer::open(&reader)?,
-        monitor: environment.monitor,
-        cancel: environment.cancel,
-        level: request.level,
-        jobs: request.jobs.max(1),
+    let cache = match &request.input {
+        Input::Disks(_) => READER_CACHE,
+        Input::Tree(_) => TREE_READER_CACHE,
     };
+    let reader = Reader::new(vault.clone(), cache);
+    let parent = newest(vault, &request.resource, environment.monitor)?;
+    let open = || -> Result<Context<'_>> {
+        Ok(Context {
+            writer: Writer::open(&reader)?,
+            monitor: environment.monitor,
+            cancel: environment.cancel,
+            level: request.level,
+            jobs: request.jobs.max(1),
+        })
+    };
+    let (context, content, excluded) = match &request.input {
+        Input::Disks(inputs) => {
+            let mut sources = Vec::new();
+            for input in inputs {
+                sources.push((input, (input.open)()?));
+            }
+            let context = open()?;
+            let disks = read_disks(&context, &reader, sources, parent.as_ref())?;
+            (context, Content::Disks(disks), 0)
+        }
+        Input::Tree(input) => {
+            let context = open()?;
+            let old = parent
+                .as_ref()
+                .and_then(|(address, manifest)| Some((address, manifest.tree()?)));
+            let stored = files::store(&context, environment.clock, input, (old, &reader))?;
+            (context, Content::Tree(stored.tree), stored.excluded)
+        }
+    };
+    context.writer.finish()?;
+    let mut manifest = manifest(request, content, request.at.unwrap_or(started));
+    manifest.started = started.seconds();
+    manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
+    manifest.resource_id = match &parent {
+        Some((_, parent)) => parent.resource_id,
+        None => random_id()?,
+    };
+    Ok(Read { manifest, excluded })
+}
+
+/// Reads and stores every disk.
+fn read_disks(
+    context: &Context<'_>,
+    reader: &Arc<Reader>,
+    sources: Vec<(&DiskInput, Arc<dyn ReadAt>)>,
+    parent: Option<&(Address, Manifest)>,
+) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
-    for (input, source) in inputs {
+    for (input, source) in sources {
         let layout = Layout {
             size: source.len(),
-            chunk_size: vault.config().chunk_size,
+            chunk_size: reader.vault().config().chunk_size,
         };
-        let before = parent
-            .as_ref()
-            .and_then(|(address, manifest)| Some(DiskImage::open(&reader, address, manifest.disk(&input.name)?)));
-        environment
-            .monitor
-            .begin(&format!("backup {}", input.name), layout.size);
-        let stored = disk::store(&context, source.as_ref(), before.as_ref(), layout);
-        environment.monitor.end();
+        let before =
+            parent.and_then(|(address, manifest)| Some(DiskImage::open(reader, address, manifest.disk(&input.name)?)));
+        context.monitor.begin(&format!("backup {}", input.name), layout.size);
+        let stored = disk::store(context, source.as_ref(), before.as_ref(), layout);
+        context.monitor.end();
         let disk::Stored {
             levels,
             roots,
@@ -299,15 +370,7 @@ fn read_disks(vault: &Vault, request: &Request, environment: Environment<'_>) ->
             ..empty_disk(input, layout)
         });
     }
-    context.writer.finish()?;
-    let mut manifest = manifest(request, disks, request.at.unwrap_or(started));
-    manifest.started = started.seconds();
-    manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
-    manifest.resource_id = match &parent {
-        Some((_, parent)) => parent.resource_id,
-        None => random_id()?,
-    };
-    Ok(manifest)
+    Ok(disks)
 }
 
 /// The newest backup of a resource that can be read; a damaged one costs comparing with it, never the new backup.
@@ -326,12 +389,19 @@ fn newest(vault: &Vault, resource: &ResourceName, monitor: &dyn Monitor) -> Resu
 }
 
 /// Commits; if another writer took the same second, the next one is taken, unless the user gave the time.
-fn commit(vault: &Vault, mut manifest: Manifest, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
+fn commit(vault: &Vault, read: Read, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
+    let Read { mut manifest, excluded } = read;
     loop {
         manifest.finished = clock.now();
         let address = manifest.address()?;
         match vault.commit(&manifest) {
-            Ok(()) => return Ok(Report { address, manifest }),
+            Ok(()) => {
+                return Ok(Report {
+                    address,
+                    manifest,
+                    excluded,
+                });
+            }
             Err(vault::Error::Store(store::Error::AlreadyExists { .. })) if at.is_some() => {
                 return Err(Error::Exists { address });
             }

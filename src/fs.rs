@@ -11,11 +11,14 @@ pub mod fat;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod stored;
 pub mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::chunk;
+use crate::image::piece::Piece;
 use crate::image::{self, ReadAt};
 use crate::volume::Holds;
 
@@ -56,6 +59,15 @@ pub enum Error {
         inode: Inode,
         /// What the operation is for.
         wanted: FileType,
+    },
+    /// What is stored of a file is damaged, missing or not delivered; only this file is lost.
+    #[error("{what} cannot be read")]
+    Stored {
+        /// The file, and the backup.
+        what: String,
+        /// What is wrong.
+        #[source]
+        source: chunk::Error,
     },
     /// The bytes of the volume could not be read.
     #[error("the volume cannot be read")]
@@ -101,6 +113,21 @@ impl FileType {
             0o10 => Self::File,
             0o12 => Self::Symlink,
             0o14 => Self::Socket,
+            _ => return None,
+        })
+    }
+
+    /// The type in a directory entry of ext4 and of XFS, which count alike; `None` where the entry does not tell it.
+    #[must_use]
+    pub fn from_entry(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::File,
+            2 => Self::Directory,
+            3 => Self::CharDevice,
+            4 => Self::BlockDevice,
+            5 => Self::Fifo,
+            6 => Self::Socket,
+            7 => Self::Symlink,
             _ => return None,
         })
     }
@@ -194,6 +221,8 @@ pub enum Place {
     Zeros,
     /// In the file's own metadata, given here: exactly the bytes of the run.
     Inline(Arc<[u8]>),
+    /// In a chunk of the vault, which is as long as the run.
+    Piece(Arc<Piece>),
 }
 
 /// A run of a file's bytes.
@@ -261,6 +290,34 @@ pub trait FileSystem: Send + Sync {
 
     /// What the file system is and how full.
     fn summary(&self) -> Summary;
+
+    /// Flags as `FS_IOC_GETFLAGS` gives them (immutable, append only and so on), for who puts files back; 0 where the reader
+    /// does not tell.
+    ///
+    /// # Errors
+    /// `NoInode`, `Corrupt`.
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        let _ = inode;
+        Ok(0)
+    }
+
+    /// The name that a user had where the files come from, if that is kept.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        let _ = uid;
+        Ok(None)
+    }
+
+    /// The name that a group had there.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        let _ = gid;
+        Ok(None)
+    }
 }
 
 /// What a file system says of itself.
@@ -300,6 +357,15 @@ impl<T: FileSystem + ?Sized> FileSystem for Arc<T> {
     }
     fn summary(&self) -> Summary {
         (**self).summary()
+    }
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        (**self).flags(inode)
+    }
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        (**self).user_name(uid)
+    }
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        (**self).group_name(gid)
     }
 }
 

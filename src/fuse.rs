@@ -10,6 +10,7 @@ mod errno;
 mod handles;
 mod open_files;
 mod operations;
+mod push;
 
 use std::ffi::OsStr;
 use std::io;
@@ -56,7 +57,15 @@ impl Session {
         config.clone_fd = can_clone();
         // The kernel has checked who may enter; a second check here would refuse kernel threads, such as loop devices.
         let acl = fuser::SessionACL::All;
-        fuser::Session::from_fd(operations::Operations::new(tree, permissions), connection, acl, config).map(Self)
+        let (pusher, windows) = push::Pusher::new();
+        let operations = operations::Operations::new(Arc::clone(&tree), permissions, pusher);
+        let session = fuser::Session::from_fd(operations, connection, acl, config)?;
+        let notifier = Notifier(session.notifier());
+        // Ends with the session, which drops the other end.
+        std::thread::Builder::new()
+            .name("push".into())
+            .spawn(move || push::run(&tree, &notifier, &windows))?;
+        Ok(Self(session))
     }
 
     /// Something to tell the kernel of changes with.

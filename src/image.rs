@@ -3,9 +3,12 @@
 pub mod decode;
 pub mod disk;
 pub mod handle;
+pub mod piece;
 pub mod stream;
 
 use std::sync::Arc;
+
+use crate::chunk;
 
 /// Why bytes of an image could not be read; no variant ever comes with partial data.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,30 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// A chunk that could not be had; `whose` it is and the byte where it begins are told.
+    pub(crate) fn of_chunk(error: chunk::Error, whose: &str, at: u64) -> Self {
+        let what = format!("{error} ({whose})");
+        match error {
+            chunk::Error::Corrupt { .. } => Self::Corrupt { what, at },
+            chunk::Error::Missing { .. } => Self::Missing {
+                what: format!("{what}, byte {at}:"),
+            },
+            chunk::Error::Unavailable { source, .. } => Self::Unavailable {
+                what,
+                source: Box::new(source),
+            },
+            chunk::Error::Timeout { .. } => {
+                let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Self::Unavailable {
+                    what,
+                    source: Box::new(source),
+                }
+            }
+        }
+    }
 }
 
 /// The result of reading an image.

@@ -4,6 +4,7 @@
 //! and could otherwise turn itself into an image that names files of this host. For the same reason no path found inside
 //! an image is ever opened; backing files are the ones the user names.
 
+pub mod directory;
 pub mod qcow2;
 pub mod raw;
 

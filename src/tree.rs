@@ -90,8 +90,8 @@ pub enum Error {
     /// The bytes of an image could not be read.
     #[error("an image cannot be read")]
     Image(#[from] image::Error),
-    /// A file system inside an image could not answer.
-    #[error("a file inside an image cannot be read")]
+    /// A file system of a backup could not answer.
+    #[error("a file of a backup cannot be read")]
     File(#[from] fs::Error),
 }
 
@@ -245,7 +245,7 @@ impl Tree {
     /// `WrongType` if it is no link; `Stale` if the resource has no backup any more.
     pub fn link_target(&self, ino: Ino) -> Result<Vec<u8>, Error> {
         let node = self.table.get(ino)?;
-        match &*node {
+        match &node {
             Node::Latest(resource) => self
                 .newest(resource)
                 .map(|point| point.to_string().into_bytes())

@@ -38,11 +38,9 @@ impl Scene {
         }
         let dir = tempfile::tempdir().unwrap();
         let image = file_system(&dir.path().join("data.img"));
-        {
-            let mounted = LoopMount::new(&image, "rw");
-            fill(mounted.path());
-        }
-        wait_until_detached(&image);
+        let mounted = LoopMount::new(&image, "rw");
+        fill(mounted.path());
+        mounted.unmount();
         let vault = dir.path().join("vault");
         succeed([OsStr::new("init"), vault.as_os_str()]);
         let words = [
@@ -92,17 +90,6 @@ fn succeed<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An unmount may take effect late, when another thread is just starting a program: the image is complete after it only.
-fn wait_until_detached(image: &Path) {
-    for _ in 0..200 {
-        if run(&["losetup", "-j", image.to_str().unwrap()]).is_empty() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("{} is still mounted", image.display());
 }
 
 /// An empty ext4 file system.

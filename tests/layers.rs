@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("source", &["image"]),
     ("writer", &["chunk", "vault", "store"]),
     ("volume", &["image"]),
-    ("fs", &["volume", "image"]),
+    ("fs", &["volume", "image", "chunk", "vault"]),
     ("tree", &["fs", "volume", "image", "chunk", "vault", "store"]),
     ("fuse", &["tree", "fs", "image"]),
     (
@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
     ("restore", &["source", "image", "chunk", "vault"]),
-    ("extract", &["tree", "fs", "image"]),
+    ("extract", &["tree", "fs", "image", "chunk"]),
     (
         "cli",
         &[

@@ -4,13 +4,18 @@ use vaultfs::vault::manifest::{Consistency, Content, Disk, Manifest, Statistics}
 use vaultfs::vault::map::PageRef;
 use vaultfs::vault::name::{Address, ResourceKind};
 
-/// Decodes the payload of a manifest stored under the address of the seed in the corpus.
+/// Decodes the payload of a manifest stored under the addresses of those in the corpus.
 pub fn run(data: &[u8]) {
-    let address: Address = "servers/web-01/2026-11-20T03-00-00Z".parse().expect("an address");
-    if let Ok(manifest) = Manifest::decode(data, &address) {
-        assert_eq!(manifest.encode().expect("what was decoded encodes"), data);
-        assert_eq!(manifest.check(), Ok(()));
-        let _ = manifest.to_json();
+    for address in [
+        "servers/web-01/2026-11-20T03-00-00Z",
+        "filesystems/home/2026-11-20T03-00-00Z",
+    ] {
+        let address: Address = address.parse().expect("an address");
+        if let Ok(manifest) = Manifest::decode(data, &address) {
+            assert_eq!(manifest.encode().expect("what was decoded encodes"), data);
+            assert_eq!(manifest.check(), Ok(()));
+            let _ = manifest.to_json();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod map_page;
 pub mod pack_footer;
 pub mod qcow2;
+pub mod tree_page;
 pub mod volumes;
 pub mod xfs;
 
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target {
         name: "config",
         run: config::run,
@@ -70,6 +71,11 @@ pub const ALL: [Target; 10] = [
         name: "qcow2",
         run: qcow2::run,
         seed: qcow2::seed,
+    },
+    Target {
+        name: "tree_page",
+        run: tree_page::run,
+        seed: tree_page::seed,
     },
     Target {
         name: "volumes",

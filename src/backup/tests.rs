@@ -101,7 +101,7 @@ fn request(name: &str, disks: &[(&str, &Memory)]) -> Request {
     };
     Request {
         resource: ResourceName::new(ResourceKind::Server, name).unwrap(),
-        disks: disks.iter().map(input).collect(),
+        input: Input::Disks(disks.iter().map(input).collect()),
         tags: Tags::new(),
         facts: None,
         consistency: Consistency::Crash,
@@ -392,11 +392,11 @@ impl ReadAt for Huge {
 /// The request of a backup of [`Huge`].
 fn huge_request() -> Request {
     let mut request = request("a", &[]);
-    request.disks.push(DiskInput {
+    request.input = Input::Disks(vec![DiskInput {
         name: "vda".to_owned(),
         bootable: false,
         open: Box::new(|| Ok(Arc::new(Huge))),
-    });
+    }]);
     request
 }
 

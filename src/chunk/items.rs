@@ -167,23 +167,48 @@ impl Items {
     /// first entry of the next leaf.
     fn descend(&self, wanted: Wanted<'_>) -> Result<(Vec<Step>, u64)> {
         let mut way = Vec::with_capacity(usize::from(self.height) + 1);
-        let (mut place, mut level, mut rank) = (self.root, self.height, 0u64);
+        let data = self.load(&self.root, self.height)?;
+        let mut step = Step {
+            page: data,
+            place: self.root,
+            number: 0,
+        };
+        let (mut rank, mut below_all) = (0u64, None);
         loop {
-            let data = self.load(&place, level)?;
-            let page = Page::parse(&data).ok_or_else(|| damaged(&place))?;
-            let number = self.choose(&page, wanted, &mut rank).ok_or_else(|| damaged(&place))?;
-            let child = (level > 0).then(|| page.child(number));
-            way.push(Step {
-                page: data,
-                place,
-                number,
-            });
-            match child {
-                None => return Ok((way, rank)),
-                Some(child) => place = child.ok_or_else(|| damaged(&place))?.page,
+            let page = parse(&step)?;
+            let number = self.choose(&page, wanted, &mut rank);
+            let number = number.ok_or_else(|| damaged(&step.place))?;
+            if matches!(wanted, Wanted::Rank(_)) && !in_order(&page, number, &mut below_all) {
+                return Err(damaged(&step.place));
             }
-            level = level.saturating_sub(1);
+            let is_leaf = page.level() == 0;
+            step.number = number;
+            if is_leaf {
+                way.push(step);
+                return Ok((way, rank));
+            }
+            let below = self.below(&step)?;
+            way.push(step);
+            step = below;
         }
+    }
+
+    /// The page that a step leads to, at its first entry.
+    fn below(&self, step: &Step) -> Result<Step> {
+        let page = parse(step)?;
+        let child = page.child(step.number).ok_or_else(|| damaged(&step.place))?;
+        let data = self.load(&child.page, page.level().saturating_sub(1))?;
+        let below = Step {
+            page: data,
+            place: child.page,
+            number: 0,
+        };
+        // Or else many entries could lead to one page, and its items come again and again.
+        let first = parse(&below)?.entry(0).map(|(key, _)| key);
+        if first.is_none() || first != page.entry(step.number).map(|(key, _)| key) {
+            return Err(damaged(&step.place));
+        }
+        Ok(below)
     }
 
     /// Which entry of a page leads to the wanted item; adds the items that it passes to `rank`.
@@ -199,7 +224,10 @@ impl Items {
                     first_not_below.saturating_sub(1)
                 }
             }
-            (Wanted::Rank(wanted), 0) => usize::try_from(wanted.checked_sub(*rank)?).ok()?,
+            (Wanted::Rank(wanted), 0) => {
+                let number = usize::try_from(wanted.checked_sub(*rank)?).ok()?;
+                (number < page.count()).then_some(number)?
+            }
             (Wanted::Rank(wanted), _) => {
                 let mut left = wanted.checked_sub(*rank)?;
                 let mut number = 0;
@@ -256,21 +284,32 @@ impl Items {
             way.pop();
         }
         while let Some(step) = way.last() {
-            let page = parse(step)?;
-            let child = page.child(step.number).ok_or_else(|| damaged(&step.place))?;
-            let level = page.level().saturating_sub(1);
-            let data = self.load(&child.page, level)?;
-            way.push(Step {
-                page: data,
-                place: child.page,
-                number: 0,
-            });
-            if level == 0 {
+            let below = self.below(step)?;
+            let is_leaf = parse(&below)?.level() == 0;
+            way.push(below);
+            if is_leaf {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// Says whether an entry's key is above that of the entry before it and below every key of `below_all`, the least of the keys that
+/// follow on the way from the root. A scan that goes on at a rank knows nothing of what was given before; this holds it to
+/// the order of keys, so that no scan in parts gives an item twice.
+fn in_order(page: &Page<'_>, number: usize, below_all: &mut Option<Vec<u8>>) -> bool {
+    let key = |number: usize| page.entry(number).map(|(key, _)| key);
+    let Some(this) = key(number) else { return false };
+    if let Some(next) = key(number.saturating_add(1)).filter(|_| page.level() > 0)
+        && below_all.as_deref().is_none_or(|least| next < least)
+    {
+        *below_all = Some(next.to_vec());
+    }
+    let above = number
+        .checked_sub(1)
+        .is_none_or(|before| key(before).is_some_and(|before| before < this));
+    above && below_all.as_deref().is_none_or(|least| this < least)
 }
 
 fn parse(step: &Step) -> Result<Page<'_>> {

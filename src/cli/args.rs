@@ -10,7 +10,7 @@ pub(super) use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Keeps backups of servers and disks in a vault and shows them as files.
+/// Keeps backups of servers, disks and file systems in a vault and shows them as files.
 #[derive(Debug, Parser)]
 #[command(name = "vaultfs", version, after_help = help::TOP, max_term_width = 100)]
 pub(super) struct Args {
@@ -38,7 +38,7 @@ pub(super) enum Command {
     /// Make a new, empty vault in a directory
     #[command(after_help = help::INIT)]
     Init(Init),
-    /// Back up a server's disks, or one disk, into a vault
+    /// Back up a server's disks, one disk, or a directory tree, into a vault
     #[command(after_help = help::BACKUP)]
     Backup(Backup),
     /// List the backups of a vault, by address
@@ -53,7 +53,7 @@ pub(super) enum Command {
     /// Unmount a vault; names who keeps it busy
     #[command(after_help = help::UMOUNT)]
     Umount(Umount),
-    /// Write a disk image back to a file or a block device
+    /// Put a disk image back to a file or a block device, a file system to a directory
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
     /// List files of a backup, without a mount
@@ -116,6 +116,9 @@ pub(super) enum Resource {
     /// Back up a single disk
     #[command(after_help = help::BACKUP)]
     Disk(Disk),
+    /// Back up a directory and everything below it
+    #[command(after_help = help::BACKUP_FILESYSTEM)]
+    Filesystem(Filesystem),
 }
 
 /// Arguments of `backup VAULT server`.
@@ -159,15 +162,46 @@ pub(super) struct Disk {
     pub(super) options: BackupOptions,
 }
 
-/// What both kinds of backup take.
+/// Arguments of `backup VAULT filesystem`.
+#[derive(Debug, Group)]
+pub(super) struct Filesystem {
+    /// Name of the file system in the vault
+    pub(super) name: String,
+    /// The directory: an NFS share, a home directory, the mount of a snapshot
+    pub(super) dir: PathBuf,
+    /// Leave out what matches, as in .gitignore; `/` at the beginning is DIR; may be given many times
+    #[arg(short, long = "exclude", value_name = "PATTERN")]
+    pub(super) exclude: Vec<String>,
+    /// Leave out what matches a pattern of this file, one a line
+    #[arg(long, alias = "exclude-file", value_name = "FILE")]
+    pub(super) exclude_from: Vec<PathBuf>,
+    /// Leave out what is in directories that hold a CACHEDIR.TAG
+    #[arg(long)]
+    pub(super) exclude_caches: bool,
+    /// Leave out what is in directories that hold this file (which begins with HEADER)
+    #[arg(long, value_name = "FILE[:HEADER]")]
+    pub(super) exclude_if_present: Vec<OsString>,
+    /// Stay on the file system of DIR; what is mounted below it is an empty directory in the backup
+    #[arg(short = 'x', long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true,
+          default_value_t = YesNo::Yes, default_missing_value = "yes")]
+    pub(super) one_file_system: YesNo,
+    /// Read every file, also those that look as they did in the last backup
+    #[arg(long)]
+    pub(super) force_rehash: bool,
+    #[command(flatten)]
+    pub(super) options: BackupOptions,
+}
+
+/// What all kinds of backup take.
 #[derive(Debug, Group)]
 pub(super) struct BackupOptions {
     /// Tag of the backup; may be given up to 20 times
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
-    /// What the sources promise: as after a power cut, prepared by the applications, or nothing
-    #[arg(long, value_enum, default_value_t = Consistency::Crash)]
-    pub(super) consistency: Consistency,
+    /// What the sources promise: as after a power cut, prepared by the applications, or nothing [default: crash; none for a
+    /// file system]
+    #[arg(long, value_enum)]
+    pub(super) consistency: Option<Consistency>,
     /// The time the backup shows, for sources that are older: 2026-11-20T03-00-00Z, RFC 3339 or @seconds [default: now]
     #[arg(long, value_name = "TIME", value_parser = Point::parse_user)]
     pub(super) at: Option<Point>,
@@ -234,20 +268,51 @@ pub(super) struct Umount {
 pub(super) struct Restore {
     /// The vault: a directory made by `vaultfs init`
     pub(super) vault: OsString,
-    /// The backup: `servers/web-01/2026-11-20T03-00-00Z` or `servers/web-01/latest`
+    /// The backup: `servers/web-01/2026-11-20T03-00-00Z`, `servers/web-01/latest` or `filesystems/home/latest`
     pub(super) address: String,
-    /// Which disk; needed when the backup has more than one
-    #[arg(long, value_name = "NAME")]
-    pub(super) disk: Option<String>,
-    /// New file, or with --force an existing file or a block device
+    /// Of a disk: a new file, or with --force an existing file or a block device; of a file system: a directory
     #[arg(long, value_name = "PATH")]
     pub(super) to: PathBuf,
-    /// Overwrite what is at PATH
+    /// Overwrite what is at PATH: only what differs is written
     #[arg(long)]
     pub(super) force: bool,
-    /// Format to write
-    #[arg(long, value_name = "FORMAT", default_value = "raw", value_parser = format_parser())]
-    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) disk: RestoreDisk,
+    #[command(flatten)]
+    pub(super) tree: RestoreTree,
+}
+
+/// Arguments of `restore` for a disk.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Options for disks")]
+pub(super) struct RestoreDisk {
+    /// Which disk; needed when the backup has more than one
+    #[arg(long = "disk", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Format to write [default: raw]
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
+    pub(super) format: Option<Format>,
+}
+
+/// Arguments of `restore` for a file system.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Options for file systems")]
+pub(super) struct RestoreTree {
+    /// Change nothing; print what would be made, replaced, mended and removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only this file or directory of the tree, with all that is in it; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(super) include: Vec<OsString>,
+    /// Remove from PATH what the backup does not have; never through links or on other file systems
+    #[arg(long, requires = "force")]
+    pub(super) delete: bool,
+    /// Compare the content of files, not their size and time
+    #[arg(long, requires = "force")]
+    pub(super) checksum: bool,
+    /// Whose the files are, if you are root: by number as in the backup, by name, or yours [default: numbers]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub(super) owners: Option<Owners>,
 }
 
 /// Arguments of `ls`.
@@ -320,12 +385,27 @@ pub(super) struct BenchDecode {
     pub(super) file: String,
 }
 
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum YesNo {
+    Yes,
+    No,
+}
+
 /// Words for what the sources of a backup promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Consistency {
     Crash,
     Application,
     None,
+}
+
+/// Words for whose restored files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Owners {
+    Numbers,
+    Names,
+    Mine,
 }
 
 /// Parses a command line, program name first; the error is also how `--help` and `--version` end.

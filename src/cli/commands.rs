@@ -3,6 +3,7 @@
 pub(super) mod backup;
 pub(super) mod bench;
 pub(super) mod cat;
+mod copied;
 pub(super) mod cp;
 pub(super) mod house;
 pub(super) mod init;
@@ -19,6 +20,7 @@ use crate::bytes::{size_text, to_u64};
 use crate::chunk::Reader;
 use crate::clock::{Clock, System};
 use crate::image::handle::ReadAhead;
+use crate::mount::signals;
 use crate::store::s3;
 use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::vault::Vault;
@@ -27,6 +29,7 @@ use anyhow::Context as _;
 use std::ffi::OsStr;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Memory for decoded chunks: enough to keep all cores ahead of the one who reads.
 const CACHE_BYTES: usize = 64 << 20;
@@ -56,6 +59,14 @@ fn tree(word: &OsStr) -> anyhow::Result<Tree> {
         mounted_at: System.now(),
     };
     Ok(Tree::open(content, settings)?)
+}
+
+/// A flag that is set when the user or the system asks the command to end, as long as the watch lives.
+fn cancelled_by_signals() -> anyhow::Result<(Arc<AtomicBool>, signals::Watch)> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&cancel);
+    let watch = signals::catch().and_then(|caught| caught.watch(move || stop.store(true, Ordering::Relaxed)));
+    Ok((cancel, watch.context("catching signals failed")?))
 }
 
 /// Tells of one of several things that failed, and gives the code for it.

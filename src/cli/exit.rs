@@ -131,11 +131,11 @@ fn of_tree(error: &tree::Error) -> Option<Code> {
     }
 }
 
-/// A directory that names an inode which is not there is damage, too. `None` where the image below knows better.
+/// A directory that names an inode which is not there is damage, too. `None` where the layers below know better.
 fn of_fs(error: &fs::Error) -> Option<Code> {
     match error {
         fs::Error::Corrupt { .. } | fs::Error::NoInode { .. } => Some(Code::Damaged),
-        fs::Error::Image(_) => None,
+        fs::Error::Image(_) | fs::Error::Stored { .. } => None,
         _ => Some(Code::Failed),
     }
 }

@@ -42,6 +42,19 @@ Examples:
 Only what the vault does not hold yet is stored; every backup is complete by itself.
 A source must not change while it is read: give a snapshot, or freeze it with --before.";
 
+/// Under `vaultfs backup VAULT filesystem --help`.
+pub(super) const BACKUP_FILESYSTEM: &str = "\
+Examples:
+  vaultfs backup /srv/vault filesystem home /home --exclude-caches -e '*.o' -e '/*/Downloads/'
+  vaultfs backup /srv/vault filesystem share /mnt/share --exclude-from patterns --exclude-if-present .nobackup
+  vaultfs backup /srv/vault filesystem home /mnt/snap --consistency crash \\
+      --before 'lvcreate -s -L 10G -n snap vg0/home && mount -o ro /dev/vg0/snap /mnt/snap' \\
+      --after 'umount /mnt/snap; lvremove -fy vg0/snap'
+
+Files whose inode, size and times are those of the last backup are not read again (--force-rehash reads all).
+A file that cannot be read, vanishes or changes while it is read is named; the rest is backed up, and the exit code is 5.
+Patterns are those of .gitignore: the last one that matches counts, and ! takes back.";
+
 /// Under `vaultfs list --help`.
 pub(super) const LIST: &str = "\
 Examples:
@@ -49,13 +62,14 @@ Examples:
   vaultfs list /srv/vault servers/web-01
   vaultfs list /srv/vault servers/web-01/2026-11 --json | jq -r '.backups[].address'
 
-LOGICAL is the size of the disks, DATA what is not holes, NEW what the backup added to the vault.";
+LOGICAL is the size of the disks or files, DATA what is not holes, NEW what the backup added to the vault.";
 
 /// Under `vaultfs show --help`.
 pub(super) const SHOW: &str = "\
 Examples:
   vaultfs show /srv/vault servers/web-01/latest
-  vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags";
+  vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags
+  vaultfs show /srv/vault filesystems/home/latest --json | jq '.tree.problems[].path'";
 
 /// Under `vaultfs mount --help`.
 pub(super) const MOUNT: &str = "\
@@ -81,14 +95,20 @@ Examples:
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to web-01.img
   vaultfs restore /srv/vault servers/web-01/latest --disk vda --to /dev/vg0/web-01 --force
   vaultfs restore /srv/vault disks/db-data/latest --to db.qcow2 --format qcow2
+  vaultfs restore /srv/vault filesystems/home/latest --to /mnt/new-home
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --include ann/Documents
+  vaultfs restore /srv/vault filesystems/home/latest --to /home --force --delete --dry-run
 
-Onto something that exists, only the parts that differ are written. What was written is read back and verified.";
+Onto something that exists, only the parts that differ are written. What was written to a disk is read back and verified.
+A file has its name only when it is complete, and its old content until then. A file of equal size and time is taken as
+equal unless --checksum is given; attributes are compared in any case.";
 
 /// Under `vaultfs ls --help`.
 pub(super) const LS: &str = "\
 Examples:
   vaultfs ls /srv/vault servers/web-01/latest/root/etc
   vaultfs ls /srv/vault servers/web-01/latest/volumes/vda1/boot -lR
+  vaultfs ls /srv/vault filesystems/home/latest/tree/ann
   vaultfs ls /srv/vault servers/web-01/latest/root/home -a --json | jq -r '.[] | select(.size > 1000000) | .path'
 
 Paths are those of the mount. Symbolic links of a backup lead to files of the same backup only.
@@ -98,6 +118,7 @@ Names are quoted for the shell on a terminal and raw otherwise.";
 pub(super) const CAT: &str = "\
 Examples:
   vaultfs cat /srv/vault servers/web-01/latest/root/etc/fstab
+  vaultfs cat /srv/vault filesystems/home/latest/tree/ann/notes.txt
   vaultfs cat /srv/vault servers/web-01/latest/disks/vda.img > vda.img
   vaultfs cat /srv/vault disks/db-data/latest/disk.img | ssh other 'dd of=/dev/vg0/db-data bs=1M'
   vaultfs cat /srv/vault servers/web-01/latest/backup.json | jq .facts";
@@ -107,7 +128,7 @@ pub(super) const CP: &str = "\
 Examples:
   vaultfs cp /srv/vault servers/web-01/latest/root/etc/fstab .
   vaultfs cp -r /srv/vault servers/web-01/latest/root/var/www servers/web-01/latest/root/etc/nginx /tmp/back
-  vaultfs cp -r /srv/vault servers/web-01/latest/root/home/ann /home --force
+  vaultfs cp -r /srv/vault filesystems/home/latest/tree/ann /home --force
 
 As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
 you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";

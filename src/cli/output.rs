@@ -60,6 +60,14 @@ pub(super) fn say(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
+/// Adds bytes to an object as text; in hexadecimal, too, as `key_hex`, if they are not all text.
+pub(super) fn bytes(object: &mut serde_json::Map<String, serde_json::Value>, key: &str, bytes: &[u8]) {
+    object.insert(key.into(), String::from_utf8_lossy(bytes).into());
+    if std::str::from_utf8(bytes).is_err() {
+        object.insert(format!("{key}_hex"), crate::bytes::hex(bytes).into());
+    }
+}
+
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 mod backup;
 mod file;
 mod filter;
-pub(super) use backup::{BackupRequest, backup};
+pub(super) use backup::{BackupRequest, Source, backup};
 pub(super) use file::{BackupFile, inside};
 pub(super) use filter::Filter;
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::attributes::{self, Copied};
-use super::content::{self, Copy};
-use super::place::Dir;
-use super::{Error, Job};
-use crate::tree::held::Held;
+use super::content::{self, Copy, Names};
+use super::links::First;
+use super::place::{Dir, Origin, Original, Wanted};
+use super::{Error, Existing, Extra, Job, attributes, remove};
 
 /// Files that wait for a thread; each keeps its directory open.
 const QUEUE: usize = 64;
@@ -40,8 +39,12 @@ fn serve<'a>(job: &Job<'a>, work: &Receiver<Copy<'a>>) {
         } else {
             content::copy(job, &copy)
         };
-        if let Some(path) = &copy.first_name {
-            job.links.settle(copy.held.ino(), copied.is_ok().then(|| path.clone()));
+        if copy.names == Names::FirstOfSeveral {
+            let first = copied.as_ref().ok().map(|identity| First {
+                below: copy.below.clone(),
+                identity: *identity,
+            });
+            job.links.settle(copy.held.ino(), first);
         }
         if let Err(error) = copied {
             job.fail(error);
@@ -55,18 +58,30 @@ fn serve<'a>(job: &Job<'a>, work: &Receiver<Copy<'a>>) {
 pub(super) fn release<'a>(job: &Job<'a>, dir: Arc<Dir<'a>>) {
     let mut next = Some(dir);
     while let Some(dir) = next.take().and_then(Arc::into_inner) {
-        if let Some((held, path)) = &dir.copy_of
+        if let Some(original) = &dir.original
             && !job.stopped()
         {
-            finish(job, held, &dir, path);
+            finish(job, original, &dir);
         }
         next = dir.parent;
     }
 }
 
-fn finish(job: &Job<'_>, held: &Held<'_>, dir: &Dir<'_>, path: &[u8]) {
-    match attributes::apply(job, held, Copied::Open(dir.fd()), path) {
-        Ok(()) => job.tally.add(job.environment.monitor, |report| {
+fn finish(job: &Job<'_>, original: &Original<'_>, dir: &Dir<'_>) {
+    if job.options.extra == Extra::Remove && original.wanted == Wanted::Whole {
+        remove::extras(job, dir, original);
+    }
+    let done = match dir.origin {
+        Origin::Found(_) if original.wanted == Wanted::Way => return,
+        Origin::Found(now) if matches!(job.options.existing, Existing::Update(_)) => {
+            attributes::mend_directory(job, &original.held, dir.fd(), &now, &original.path).map(Some)
+        }
+        _ if job.plans() => Ok(None),
+        _ => attributes::apply_directory(job, &original.held, dir.fd(), &original.path).map(|()| None),
+    };
+    match done {
+        Ok(Some(mended)) => job.kept(mended, &original.below),
+        Ok(None) => job.tally.add(job.environment.monitor, |report| {
             report.directories = report.directories.saturating_add(1);
         }),
         Err(error) => job.fail(error),

@@ -1,10 +1,11 @@
 //! Files with several names: the first is a copy, the others become links to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::found::Identity;
 use crate::tree::{Attributes, Ino};
 
 /// Files whose other names may follow; above this they become files of their own.
@@ -18,20 +19,24 @@ pub(super) struct Links {
     known: Mutex<HashMap<Ino, Known>>,
     /// Wakes who waits for the first name.
     settled: Condvar,
+    /// Files of the target that stay, as one of the backup's with several names: no other one may stay as them.
+    claimed: Mutex<HashSet<Identity>>,
 }
 
 struct Known {
-    first: First,
+    /// `None` while it is being copied.
+    first: Option<First>,
     /// Names that may still come.
     left: u32,
 }
 
-#[derive(Clone)]
-enum First {
-    /// Being copied.
-    Coming,
-    /// Complete, at this path below the target.
-    There(Vec<u8>),
+/// A name that others can be linked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct First {
+    /// Its path below the target.
+    pub(super) below: Vec<u8>,
+    /// What the target had there, if that has stayed.
+    pub(super) identity: Option<Identity>,
 }
 
 /// What to do with a name.
@@ -41,8 +46,8 @@ pub(super) enum Turn {
     Alone,
     /// Copy it and [`settle`](Links::settle): it is the first of its names.
     First,
-    /// Link it to what is at this path below the target.
-    LinkTo(Vec<u8>),
+    /// Link it to this one.
+    LinkTo(First),
 }
 
 impl Links {
@@ -59,31 +64,42 @@ impl Links {
                     return Turn::Alone;
                 }
                 let left = attributes.links.saturating_sub(1);
-                let first = First::Coming;
-                known.insert(attributes.ino, Known { first, left });
+                known.insert(attributes.ino, Known { first: None, left });
                 return Turn::First;
             };
             match found.first.clone() {
-                First::There(path) => {
+                Some(first) => {
                     found.left = found.left.saturating_sub(1);
                     if found.left == 0 {
                         known.remove(&attributes.ino);
                     }
-                    return Turn::LinkTo(path);
+                    return Turn::LinkTo(first);
                 }
-                First::Coming if stopped() => return Turn::Alone,
-                First::Coming => {
+                None if stopped() => return Turn::Alone,
+                None => {
                     self.settled.wait_for(&mut known, PATIENCE);
                 }
             }
         }
     }
 
-    /// Tells where the first name is; without a path it failed, and the next name is the first.
-    pub(super) fn settle(&self, ino: Ino, path: Option<Vec<u8>>) {
+    /// Takes a file of the target for one of the backup's; `false` if it is taken, or if too many are.
+    pub(super) fn claim(&self, identity: Identity) -> bool {
+        let mut claimed = self.claimed.lock();
+        claimed.len() < MAX_KNOWN && claimed.insert(identity)
+    }
+
+    /// The file takes no more names: this one is the first of the next that do.
+    pub(super) fn begin_again(&self, attributes: &Attributes) {
+        let left = attributes.links.saturating_sub(1);
+        self.known.lock().insert(attributes.ino, Known { first: None, left });
+    }
+
+    /// Tells where the first name is; without one it failed, and the next name is the first.
+    pub(super) fn settle(&self, ino: Ino, first: Option<First>) {
         let mut known = self.known.lock();
-        match (path, known.get_mut(&ino)) {
-            (Some(path), Some(found)) => found.first = First::There(path),
+        match (first, known.get_mut(&ino)) {
+            (Some(first), Some(found)) => found.first = Some(first),
             _ => drop(known.remove(&ino)),
         }
         self.settled.notify_all();

@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 
 use super::{Error, Result};
 use crate::monitor::Monitor;
-use crate::{fs, image, tree};
+use crate::{chunk, fs, image, tree};
 
-/// What was copied.
+/// What was copied; of a run that only plans, what would be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// Regular files, each once.
     pub files: u64,
-    /// Directories made or merged.
+    /// Directories made, and those merged unless they are counted below.
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
@@ -26,6 +26,12 @@ pub struct Report {
     pub specials: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Names whose file was as in the backup, with all attributes; only where the target is brought up to date.
+    pub unchanged: u64,
+    /// Names whose file was as in the backup but for attributes.
+    pub mended: u64,
+    /// Names removed because the backup does not have them.
+    pub removed: u64,
     /// What could not be kept, by kind, with the number of files it concerns: `owners`, `security attributes`.
     pub not_kept: BTreeMap<String, u64>,
     /// What was not copied.
@@ -129,6 +135,7 @@ fn class(error: &Error) -> Class {
     match error {
         Error::Read { source, .. } => match source {
             tree::Error::File(fs::Error::Image(error)) | tree::Error::Image(error) => of_image(error),
+            tree::Error::File(fs::Error::Stored { source, .. }) => of_chunk(source),
             tree::Error::File(fs::Error::Corrupt { .. } | fs::Error::NoInode { .. }) => Class::Damaged,
             _ => Class::Other,
         },
@@ -137,6 +144,13 @@ fn class(error: &Error) -> Class {
             _ => Class::Other,
         },
         _ => Class::Other,
+    }
+}
+
+fn of_chunk(error: &chunk::Error) -> Class {
+    match error {
+        chunk::Error::Corrupt { .. } | chunk::Error::Missing { .. } => Class::Damaged,
+        _ => Class::Unreachable,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Copies of file systems made by hand, sound and hostile, into a directory of this machine.
 
+mod mended;
+mod update;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -17,6 +20,8 @@ const PLAIN: Options = Options {
     depth: Depth::Trees,
     owners: Owners::Own,
     existing: Existing::Refuse,
+    extra: Extra::Leave,
+    act: Act::Perform,
     workers: None,
 };
 
@@ -89,6 +94,7 @@ fn copy_with(memory: Memory, options: Options, before: impl FnOnce(&Path)) -> Co
     let environment = Environment {
         monitor: &told,
         cancel: &cancel,
+        steps: None,
     };
     let result = run(
         &tree,
@@ -275,7 +281,7 @@ fn what_is_damaged_is_told_and_left_out_and_the_rest_is_copied() {
         (1, 4, 0)
     );
     copied.tells(&format!(
-        "{AT}/root/half cannot be read: a file inside an image cannot be read"
+        "{AT}/root/half cannot be read: a file of a backup cannot be read"
     ));
     copied.tells("chunk 0123 (disk vda) is corrupt at byte 77");
 }
@@ -370,6 +376,7 @@ fn a_run_that_is_cancelled_leaves_nothing_half_made() {
     let environment = Environment {
         monitor: &Told::default(),
         cancel: &cancel,
+        steps: None,
     };
     let ended = run(
         &tree,
@@ -401,6 +408,7 @@ fn the_target_is_a_directory_that_is_there_or_a_new_name() {
         let environment = Environment {
             monitor: &monitor,
             cancel: &cancel,
+            steps: None,
         };
         let ran = run(&tree, sources, &dir.path().join(target), options, environment);
         ran.map(|report| report.files).map_err(|error| error.to_string())

@@ -1,24 +1,24 @@
-//! Goes through what is to be copied: makes directories, links and devices itself and sends files to the crew.
+//! Goes through what is to be copied: enters directories and has everything else made, files by the crew.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
-use rustix::fs::{AtFlags, Mode};
-use rustix::io::Errno;
 
-use super::attributes::{self, Copied};
-use super::content::Copy;
+use super::content::{Copy, Names};
 use super::crew::release;
+use super::leaf::Leaf;
 use super::links::Turn;
-use super::place::{Dir, Fresh, is_one_step};
-use super::{Depth, Error, Job, Result, Source, shown};
+use super::parts::Parts;
+use super::place::{Dir, Origin, Original, Wanted, is_one_step};
+use super::{Action, Depth, Error, Job, Result, Source, joined, shown};
 use crate::fs::FileType;
 use crate::tree::held::Held;
 use crate::tree::{Directory, Ino, Node};
 
 /// Deepest directory that is copied, counted from the source.
-const MAX_DEPTH: usize = 4096;
+pub(super) const MAX_DEPTH: usize = 4096;
 /// Names of a directory that are asked for at a time.
 const BATCH: usize = 256;
 
@@ -29,17 +29,19 @@ pub(super) struct Walker<'j, 'a> {
     base: Arc<Dir<'a>>,
     /// Directories of this source. Two names of one are damage, and without an end if one is inside the other.
     seen: HashSet<Ino>,
+    leaf: Leaf<'j, 'a>,
 }
 
 /// Something to be copied: from where, to where.
-struct Entry<'a> {
-    held: Held<'a>,
+pub(super) struct Entry<'a> {
+    pub(super) held: Held<'a>,
     /// Path in the backup, for messages.
-    path: Vec<u8>,
-    dir: Arc<Dir<'a>>,
-    name: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) dir: Arc<Dir<'a>>,
+    pub(super) name: Vec<u8>,
     /// Path below the target.
-    below: Vec<u8>,
+    pub(super) below: Vec<u8>,
+    parts: Parts,
 }
 
 /// A directory that is being gone through.
@@ -48,15 +50,58 @@ struct Frame<'a> {
     opened: Directory,
     cookie: u64,
     exhausted: bool,
-    waiting: VecDeque<(Vec<u8>, Node)>,
-    path: Vec<u8>,
-    below: Vec<u8>,
+    waiting: VecDeque<(Vec<u8>, Next)>,
+}
+
+/// How a name came to be waiting.
+enum Next {
+    /// The directory lists it.
+    Listed(Node),
+    /// It was asked for.
+    Wanted(Parts),
+}
+
+impl<'a> Frame<'a> {
+    fn new(dir: Arc<Dir<'a>>, opened: Directory, parts: Parts) -> Self {
+        let mut waiting = VecDeque::new();
+        let exhausted = match parts {
+            Parts::All => false,
+            Parts::Named(names) => {
+                waiting.extend(names.into_iter().map(|(name, parts)| (name, Next::Wanted(parts))));
+                true
+            }
+        };
+        Self {
+            dir,
+            opened,
+            cookie: 0,
+            exhausted,
+            waiting,
+        }
+    }
+
+    /// Paths of a name in the backup and below the target.
+    fn paths(&self, name: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let original = self.dir.original.as_ref();
+        let of = |path: Option<&Vec<u8>>| joined(path.map(Vec::as_slice).unwrap_or_default(), name);
+        (
+            of(original.map(|original| &original.path)),
+            of(original.map(|original| &original.below)),
+        )
+    }
 }
 
 impl<'j, 'a> Walker<'j, 'a> {
     pub(super) fn new(job: &'j Job<'a>, queue: Sender<Copy<'a>>, base: Arc<Dir<'a>>) -> Self {
+        let leaf = Leaf::new(job, Arc::clone(&base));
         let seen = HashSet::new();
-        Self { job, queue, base, seen }
+        Self {
+            job,
+            queue,
+            base,
+            seen,
+            leaf,
+        }
     }
 
     /// Copies one source to `name` in the target.
@@ -73,32 +118,58 @@ impl<'j, 'a> Walker<'j, 'a> {
             dir: Arc::clone(&self.base),
             below: name.clone(),
             name,
+            parts: Parts::All,
         };
         self.entry(top, &mut frames);
+        self.go(frames);
+    }
+
+    /// Copies what is in the directory that the target is a copy of.
+    pub(super) fn fill(&mut self, parts: Parts) {
+        let Some(original) = &self.base.original else { return };
+        self.seen.insert(original.held.ino());
+        match original.held.directory() {
+            Ok(opened) => self.go(vec![Frame::new(Arc::clone(&self.base), opened, parts)]),
+            Err(source) => self.lost(&self.base, source),
+        }
+    }
+
+    fn go(&mut self, mut frames: Vec<Frame<'a>>) {
         while let Some(frame) = frames.last_mut() {
             if self.job.stopped() {
                 return;
             }
-            let Some((name, node)) = self.next_name(frame) else {
+            let Some((name, next)) = self.next_name(frame) else {
                 if let Some(done) = frames.pop() {
                     release(self.job, done.dir);
                 }
                 continue;
             };
-            let path = [frame.path.as_slice(), &name].join(&b'/');
-            let below = [frame.below.as_slice(), &name].join(&b'/');
+            let (path, below) = frame.paths(&name);
             let dir = Arc::clone(&frame.dir);
-            match self.job.tree.hold(&node) {
-                Ok(held) => {
+            let (held, parts) = match next {
+                Next::Listed(node) => (self.job.tree.hold(&node).map(Some), Parts::All),
+                Next::Wanted(parts) => {
+                    let original = dir.original.as_ref();
+                    (original.map_or(Ok(None), |original| original.held.lookup(&name)), parts)
+                }
+            };
+            match held {
+                Ok(Some(held)) => {
                     let entry = Entry {
                         held,
                         path,
                         dir,
                         name,
                         below,
+                        parts,
                     };
                     self.entry(entry, &mut frames);
                 }
+                Ok(None) => self.job.fail(Error::Refused {
+                    path: shown(&path),
+                    why: "the backup has nothing of this name",
+                }),
                 Err(source) => self.job.fail(Error::Read {
                     path: shown(&path),
                     source,
@@ -108,11 +179,11 @@ impl<'j, 'a> Walker<'j, 'a> {
     }
 
     /// The next name of a directory; what is lost to damage is told.
-    fn next_name(&self, frame: &mut Frame<'a>) -> Option<(Vec<u8>, Node)> {
+    fn next_name(&self, frame: &mut Frame<'a>) -> Option<(Vec<u8>, Next)> {
         if frame.waiting.is_empty() && !frame.exhausted {
             let (waiting, cookie) = (&mut frame.waiting, &mut frame.cookie);
             let visited = self.job.tree.visit(&frame.opened, *cookie, &mut |listed| {
-                waiting.push_back((listed.name.to_vec(), listed.node));
+                waiting.push_back((listed.name.to_vec(), Next::Listed(listed.node)));
                 // A cookie that stands still would give the same names for ever.
                 let grows = listed.next > *cookie;
                 *cookie = listed.next;
@@ -121,11 +192,20 @@ impl<'j, 'a> Walker<'j, 'a> {
             frame.exhausted = frame.waiting.len() < BATCH;
             if let Err(source) = visited {
                 frame.exhausted = true;
-                let path = shown(&frame.path);
-                self.job.fail(Error::Read { path, source });
+                self.lost(&frame.dir, source);
             }
         }
         frame.waiting.pop_front()
+    }
+
+    /// Tells that names of a directory cannot be read.
+    fn lost(&self, dir: &Dir<'a>, source: crate::tree::Error) {
+        dir.names_lost.store(true, Ordering::Relaxed);
+        let path = dir.original.as_ref().map(|original| shown(&original.path));
+        self.job.fail(Error::Read {
+            path: path.unwrap_or_default(),
+            source,
+        });
     }
 
     fn entry(&mut self, entry: Entry<'a>, frames: &mut Vec<Frame<'a>>) {
@@ -164,135 +244,56 @@ impl<'j, 'a> Walker<'j, 'a> {
             path: shown(&entry.path),
             source,
         })?;
-        let dir = entry.dir.enter(&entry.name, entry.held, &entry.path)?;
-        Ok(Frame {
-            dir: Arc::new(dir),
-            opened,
-            cookie: 0,
-            exhausted: false,
-            waiting: VecDeque::new(),
+        let original = Original {
+            held: entry.held,
             path: entry.path,
-            below: entry.below,
-        })
+            below: entry.below.clone(),
+            wanted: match entry.parts {
+                Parts::All => Wanted::Whole,
+                Parts::Named(_) => Wanted::Way,
+            },
+        };
+        let dir = entry.dir.enter(self.job, &entry.name, original)?;
+        if dir.origin == Origin::Made {
+            self.job.step(Action::Make, &entry.below);
+        }
+        Ok(Frame::new(Arc::new(dir), opened, entry.parts))
     }
 
     /// Anything but a directory: a link to a copy that is there, or a copy.
-    fn leaf(&self, entry: Entry<'a>) -> Result<()> {
+    fn leaf(&mut self, entry: Entry<'a>) -> Result<()> {
         let job = self.job;
-        let first_name = match job.links.turn(&entry.held.attributes, || job.stopped()) {
-            Turn::LinkTo(path) => return self.link(&entry, &path),
-            Turn::First => Some(entry.below.clone()),
-            Turn::Alone => None,
+        if let Parts::Named(_) = entry.parts {
+            return Err(Error::Refused {
+                path: shown(&entry.path),
+                why: "something below it was asked for, and it is no directory",
+            });
+        }
+        let found = self.leaf.found(&entry)?;
+        let turn = job.links.turn(&entry.held.attributes, || job.stopped());
+        let names = match turn {
+            Turn::LinkTo(first) if self.leaf.link(&entry, found.as_ref(), &first)? => return Ok(()),
+            // The other name takes no more links: this one is the first of others.
+            Turn::LinkTo(_) => {
+                job.links.begin_again(&entry.held.attributes);
+                Names::FirstOfSeveral
+            }
+            Turn::First => Names::FirstOfSeveral,
+            Turn::Alone => Names::One,
         };
         if entry.held.attributes.file_type != FileType::File {
-            let made = self.special(&entry);
-            if let Some(path) = first_name {
-                job.links.settle(entry.held.ino(), made.is_ok().then_some(path));
-            }
-            return made;
+            return self.leaf.special(&entry, found.as_ref(), names);
         }
         let copy = Copy {
             dir: entry.dir,
             name: entry.name,
             held: entry.held,
             path: entry.path,
-            first_name,
+            below: entry.below,
+            names,
+            found,
         };
         // The crew is there until the queue is dropped.
         self.queue.send(copy).map_err(|_| Error::Interrupted)
-    }
-
-    /// Another name of a file that is copied already.
-    fn link(&self, entry: &Entry<'a>, first: &[u8]) -> Result<()> {
-        let failed = |error: std::io::Error| Error::Write {
-            path: shown(&entry.path),
-            doing: "linking it to its other name",
-            source: error,
-        };
-        entry
-            .dir
-            .check_free(&entry.name, self.job.options.existing, &entry.path)?;
-        let mut names: Vec<&[u8]> = first.split(|byte| *byte == b'/').collect();
-        let last = names.pop().unwrap_or_default();
-        let from = self
-            .base
-            .descend(names.into_iter())
-            .map_err(|error| failed(error.into()))?;
-        let dir = entry.dir.fd();
-        let made = Fresh::make(dir, &entry.name, |name| {
-            rustix::fs::linkat(&from, last, dir, name, AtFlags::empty())
-        });
-        let (fresh, ()) = made.map_err(failed)?;
-        self.publish(fresh, entry)?;
-        self.job.tally.add(self.job.environment.monitor, |report| {
-            report.hard_links = report.hard_links.saturating_add(1);
-        });
-        Ok(())
-    }
-
-    /// A symbolic link with its raw text, a device, a pipe or a socket.
-    fn special(&self, entry: &Entry<'a>) -> Result<()> {
-        let failed = |source| Error::Write {
-            path: shown(&entry.path),
-            doing: "making it",
-            source,
-        };
-        entry
-            .dir
-            .check_free(&entry.name, self.job.options.existing, &entry.path)?;
-        let attributes = &entry.held.attributes;
-        let dir = entry.dir.fd();
-        let fresh = if let Some(kind) = node_kind(attributes.file_type) {
-            let number = attributes.device;
-            let device = match attributes.file_type {
-                FileType::CharDevice | FileType::BlockDevice => rustix::fs::makedev(number.major, number.minor),
-                _ => 0,
-            };
-            let make = |name: &[u8]| rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device);
-            Fresh::make(dir, &entry.name, make).map_err(failed)?.0
-        } else {
-            let target = entry.held.link_target().map_err(|source| Error::Read {
-                path: shown(&entry.path),
-                source,
-            })?;
-            let make = |name: &[u8]| rustix::fs::symlinkat(target.as_slice(), dir, name);
-            Fresh::make(dir, &entry.name, make).map_err(failed)?.0
-        };
-        let copied = Copied::Named(dir, &fresh.temporary);
-        attributes::apply(self.job, &entry.held, copied, &entry.path)?;
-        self.publish(fresh, entry)?;
-        self.job.tally.add(self.job.environment.monitor, |report| {
-            let count = match attributes.file_type {
-                FileType::Symlink => &mut report.symlinks,
-                _ => &mut report.specials,
-            };
-            *count = count.saturating_add(1);
-        });
-        Ok(())
-    }
-
-    fn publish(&self, fresh: Fresh<'_>, entry: &Entry<'a>) -> Result<()> {
-        match fresh.publish(&entry.name, self.job.options.existing) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(Error::Exists {
-                path: shown(&entry.path),
-            }),
-            Err(error) => Err(Error::Write {
-                path: shown(&entry.path),
-                doing: "naming it",
-                source: error.into(),
-            }),
-        }
-    }
-}
-
-/// What mknod(2) makes; `None` for symbolic links.
-fn node_kind(file_type: FileType) -> Option<rustix::fs::FileType> {
-    match file_type {
-        FileType::CharDevice => Some(rustix::fs::FileType::CharacterDevice),
-        FileType::BlockDevice => Some(rustix::fs::FileType::BlockDevice),
-        FileType::Fifo => Some(rustix::fs::FileType::Fifo),
-        FileType::Socket => Some(rustix::fs::FileType::Socket),
-        FileType::File | FileType::Directory | FileType::Symlink => None,
     }
 }

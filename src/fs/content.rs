@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 
 use super::{Error, Extent, FileSystem, Inode, Place, Result};
 use crate::bytes::{to_u64, to_usize};
+use crate::image::disk::Slice;
+use crate::image::piece::{self, Piece};
 use crate::image::{self, ReadAt, check_range};
 
 /// A regular file, open for reading; its size is the one it has on the volume.
@@ -18,8 +20,34 @@ pub struct Content {
     known: Mutex<Arc<[Extent]>>,
 }
 
+/// What holds a part of a file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// This range of the volume.
+    Volume {
+        /// First byte.
+        at: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// This chunk of the vault.
+    Piece(Arc<Piece>),
+}
+
 /// How far extents are asked for beyond the bytes that are read, so that a stream asks rarely.
 const ASK_BYTES: u64 = 64 << 20;
+
+/// Most answers of [`FileSystem::extents`] that one search for data or a hole takes: a made-up map goes on for 2^30 of them, and a
+/// true file with so many pieces in a row is rare.
+const MAX_ANSWERS: usize = 256;
+
+/// How a search for data or a hole ended.
+enum Found {
+    At(u64),
+    /// Neither there nor missing up to this byte, after [`MAX_ANSWERS`].
+    NotUpTo(u64),
+    Nowhere,
+}
 
 impl Content {
     /// Opens a regular file; `volume` is what `file_system` lies on.
@@ -48,13 +76,20 @@ impl Content {
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         check_range(offset, buf.len(), self.size)?;
         let (mut at, mut rest) = (offset, buf);
+        let mut whole = Vec::new();
         while !rest.is_empty() {
             let known = self.known(at, ASK_BYTES)?;
             let first = known.partition_point(|extent| end(extent) <= at);
             for extent in known.iter().skip(first) {
                 let len = to_usize(end(extent).saturating_sub(at)).min(rest.len());
                 let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
-                self.read_extent(extent, at, part)?;
+                match &extent.place {
+                    Place::Piece(piece) => {
+                        let part = piece.fill(to_usize(at.saturating_sub(extent.start)), part)?;
+                        whole.extend(part.map(|part| (Arc::clone(piece), part)));
+                    }
+                    _ => self.read_extent(extent, at, part)?,
+                }
                 at = at.saturating_add(to_u64(len));
                 rest = tail;
                 if rest.is_empty() {
@@ -62,14 +97,34 @@ impl Content {
                 }
             }
         }
-        Ok(())
+        Ok(piece::fetch(whole)?)
     }
 
-    /// Volume ranges, offset and length, that hold the file's bytes `offset..+len`; for reading ahead.
+    /// Reads `len` bytes at `offset` without a copy, if they lie in one piece that is read in part or that is in memory.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn slice(&self, offset: u64, len: usize) -> Result<Option<Slice>> {
+        check_range(offset, len, self.size)?;
+        let known = self.known(offset, ASK_BYTES)?;
+        let first = known.partition_point(|extent| end(extent) <= offset);
+        let Some(Extent { start, len: has, place }) = known.get(first) else {
+            return Ok(None);
+        };
+        let Place::Piece(piece) = place else { return Ok(None) };
+        let into = offset.saturating_sub(*start);
+        let fits = into.saturating_add(to_u64(len)) <= *has;
+        if !fits || to_u64(len) == *has && !piece.is_known() {
+            return Ok(None);
+        }
+        Ok(Some(piece.slice(to_usize(into), len)?))
+    }
+
+    /// What holds the file's bytes `offset..+len`; for reading ahead.
     ///
     /// # Errors
     /// As [`FileSystem::extents`].
-    pub fn places(&self, offset: u64, len: u64) -> Result<Vec<(u64, u64)>> {
+    pub fn places(&self, offset: u64, len: u64) -> Result<Vec<Held>> {
         let stop = offset.saturating_add(len).min(self.size);
         let mut places = Vec::new();
         let mut at = offset;
@@ -78,8 +133,13 @@ impl Content {
             let first = known.partition_point(|extent| end(extent) <= at);
             for extent in known.iter().skip(first).take_while(|extent| extent.start < stop) {
                 let part = end(extent).min(stop).saturating_sub(at);
-                if let Place::Volume(start) = extent.place {
-                    places.push((start.saturating_add(at.saturating_sub(extent.start)), part));
+                match &extent.place {
+                    Place::Volume(start) => places.push(Held::Volume {
+                        at: start.saturating_add(at.saturating_sub(extent.start)),
+                        len: part,
+                    }),
+                    Place::Piece(piece) => places.push(Held::Piece(Arc::clone(piece))),
+                    Place::Zeros | Place::Inline(_) => {}
                 }
                 at = at.saturating_add(part);
             }
@@ -110,11 +170,12 @@ impl Content {
             _ => true,
         });
         let exact = extents.iter().all(|extent| {
-            let inline = match &extent.place {
+            let fits = match &extent.place {
                 Place::Inline(bytes) => to_u64(bytes.len()) == extent.len,
+                Place::Piece(piece) => piece.len() == extent.len,
                 Place::Volume(_) | Place::Zeros => true,
             };
-            extent.len > 0 && end(extent) <= self.size && inline
+            extent.len > 0 && end(extent) <= self.size && fits
         });
         if holds_first && joined && exact {
             return Ok(());
@@ -129,6 +190,7 @@ impl Content {
         let into = at.saturating_sub(extent.start);
         match &extent.place {
             Place::Volume(start) => Ok(self.volume.read_at(start.saturating_add(into), part)?),
+            Place::Piece(piece) => Ok(piece.read_at(into, part)?),
             Place::Zeros => {
                 part.fill(0);
                 Ok(())
@@ -145,37 +207,49 @@ impl Content {
         }
     }
 
-    /// First byte at or after `offset` for which `wanted` holds; `None` if there is none before the end of the file.
-    fn seek(&self, offset: u64, wanted: impl Fn(&Place) -> bool) -> Result<Option<u64>> {
+    /// First byte at or after `offset` for which `wanted` holds.
+    fn seek(&self, offset: u64, wanted: impl Fn(&Place) -> bool) -> Result<Found> {
         let mut at = offset;
-        while at < self.size {
+        for _ in 0..MAX_ANSWERS {
+            if at >= self.size {
+                return Ok(Found::Nowhere);
+            }
             let known = self.known(at, u64::MAX)?;
             let first = known.partition_point(|extent| end(extent) <= at);
             for extent in known.iter().skip(first) {
                 if wanted(&extent.place) {
-                    return Ok(Some(at.max(extent.start)));
+                    return Ok(Found::At(at.max(extent.start)));
                 }
                 at = end(extent);
             }
         }
-        Ok(None)
+        Ok(if at < self.size {
+            Found::NotUpTo(at)
+        } else {
+            Found::Nowhere
+        })
     }
 
-    /// As [`ReadAt::next_data`].
+    /// As [`ReadAt::next_data`]. After very many pieces of hole the next byte counts as data.
     ///
     /// # Errors
     /// As [`FileSystem::extents`].
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
-        self.seek(offset, |place| *place != Place::Zeros)
+        Ok(match self.seek(offset, |place| *place != Place::Zeros)? {
+            Found::At(at) | Found::NotUpTo(at) => Some(at),
+            Found::Nowhere => None,
+        })
     }
 
-    /// As [`ReadAt::next_hole`].
+    /// As [`ReadAt::next_hole`]. After very many pieces of data the rest of the file counts as data.
     ///
     /// # Errors
     /// As [`FileSystem::extents`].
     pub fn next_hole(&self, offset: u64) -> Result<u64> {
-        let found = self.seek(offset, |place| *place == Place::Zeros)?;
-        Ok(found.unwrap_or(self.size))
+        Ok(match self.seek(offset, |place| *place == Place::Zeros)? {
+            Found::At(at) => at,
+            Found::NotUpTo(_) | Found::Nowhere => self.size,
+        })
     }
 
     /// Size in bytes.
@@ -194,9 +268,46 @@ impl From<Error> for image::Error {
         match error {
             Error::Image(error) => error,
             Error::Corrupt { what, at } => Self::Corrupt { what, at },
+            Error::Stored { what, source } => Self::of_chunk(source, &what, 0),
             other => Self::Unsupported {
                 feature: other.to_string(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MAX_EXTENTS;
+    use crate::fs::memory::Memory;
+
+    /// A file of more pieces of one byte than a search looks at, all of them `place`; then two more of the other kind.
+    fn pieces(place: &Place) -> (Content, u64) {
+        let mut memory = Memory::new();
+        let inode = memory.file(memory.root(), b"pieces", b"");
+        let count = to_u64((MAX_ANSWERS + 1) * MAX_EXTENTS);
+        for at in 0..count {
+            memory.extent(inode, at, 1, place.clone());
+        }
+        let other = if *place == Place::Zeros {
+            Place::Volume(0)
+        } else {
+            Place::Zeros
+        };
+        memory.extent(inode, count, 2, other);
+        let volume: Arc<dyn ReadAt> = Arc::new(crate::volume::mapped::Mapped::default());
+        (Content::open(Arc::new(memory), volume, inode).unwrap(), count)
+    }
+
+    #[test]
+    fn a_search_ends_after_so_many_answers_and_calls_the_rest_data() {
+        let reached = to_u64(MAX_ANSWERS * MAX_EXTENTS);
+        let (holes, count) = pieces(&Place::Zeros);
+        assert_eq!(holes.next_data(0).unwrap(), Some(reached));
+        assert_eq!(holes.next_data(reached).unwrap(), Some(count));
+        let (data, count) = pieces(&Place::Volume(0));
+        assert_eq!(data.next_hole(0).unwrap(), data.size());
+        assert_eq!(data.next_hole(reached).unwrap(), count);
     }
 }

@@ -14,6 +14,7 @@ mod upcase;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::fat::attr;
 use super::fat::chain::{Clusters, sound_len};
 use super::fat::index::Indexes;
 use super::fat::slots::{Area, Length, SLOT, Slots};
@@ -228,39 +229,28 @@ impl Exfat {
         }
     }
 
-    fn attr_of(&self, inode: Inode, entries: Option<&EntrySet>) -> Result<Attr> {
-        let is_file = entries.is_some_and(|entries| !entries.is_directory());
-        let links = if is_file {
-            1
-        } else {
-            // Damage inside the directory is told when it is read.
-            let known = self
-                .directory(inode, 0)
-                .map(|mut records| self.indexes.of(inode, &mut records, &self.fold()));
-            known.map_or(0, |index| index.subdirectories).saturating_add(2)
+    fn attr_of(&self, inode: Inode, entries: Option<&EntrySet>) -> Attr {
+        let kind = match entries {
+            Some(entries) if !entries.is_directory() => attr::Kind::File {
+                is_read_only: entries.is_read_only(),
+            },
+            _ => attr::Kind::Directory {
+                // Damage inside the directory is told when it is read.
+                subdirectories: self.directory(inode, 0).map_or(0, |mut records| {
+                    self.indexes.of(inode, &mut records, &self.fold()).subdirectories
+                }),
+            },
         };
         let size = match entries {
             Some(entries) => entries.size,
             None => sound_len(&self.clusters, self.boot.root, MOST_SLOTS.saturating_mul(SLOT)),
         };
-        let is_read_only = is_file && entries.is_some_and(EntrySet::is_read_only);
-        let modified = entries.map(|entries| entries.modified).unwrap_or_default();
-        Ok(Attr {
-            file_type: if is_file { FileType::File } else { FileType::Directory },
-            permissions: if is_read_only { 0o555 } else { 0o755 },
-            uid: 0,
-            gid: 0,
-            size,
-            blocks: size
-                .div_ceil(self.boot.cluster_size)
-                .saturating_mul(self.boot.cluster_size / 512),
-            links,
-            device: super::DeviceNumber::default(),
-            accessed: entries.map(|entries| entries.accessed).unwrap_or_default(),
-            modified,
-            changed: modified,
-            created: entries.map(|entries| entries.created),
-        })
+        let times = entries.map(|entries| attr::Times {
+            accessed: entries.accessed,
+            modified: entries.modified,
+            created: Some(entries.created),
+        });
+        attr::of(kind, size, self.boot.cluster_size, times.unwrap_or_default())
     }
 
     fn data_extents(&self, entries: &EntrySet, range: Range<u64>) -> Result<Vec<Extent>> {
@@ -290,8 +280,8 @@ impl FileSystem for Exfat {
 
     fn attr(&self, inode: Inode) -> Result<Attr> {
         match self.node(inode)? {
-            Node::Root => self.attr_of(inode, None),
-            Node::Entries(entries) => self.attr_of(inode, Some(&entries)),
+            Node::Root => Ok(self.attr_of(inode, None)),
+            Node::Entries(entries) => Ok(self.attr_of(inode, Some(&entries))),
         }
     }
 

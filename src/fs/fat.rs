@@ -7,6 +7,7 @@
 //! Microsoft Extensible Firmware Initiative FAT32 File System Specification, version 1.03, and its successor
 //! "Microsoft FAT specification" of 2005, whose sections are cited.
 
+pub(super) mod attr;
 mod boot;
 pub(super) mod chain;
 mod directory;
@@ -153,30 +154,20 @@ impl Fat {
     }
 
     fn attr_of(&self, inode: Inode, entry: Option<&Entry>, size: u64) -> Result<Attr> {
-        let is_file = entry.is_some_and(|entry| !entry.is_directory());
-        let links = if is_file {
-            1
-        } else {
-            self.index(inode)?.subdirectories.saturating_add(2)
+        let kind = match entry {
+            Some(entry) if !entry.is_directory() => attr::Kind::File {
+                is_read_only: entry.is_read_only(),
+            },
+            _ => attr::Kind::Directory {
+                subdirectories: self.index(inode)?.subdirectories,
+            },
         };
-        let is_read_only = is_file && entry.is_some_and(Entry::is_read_only);
-        let modified = entry.map(|entry| entry.modified).unwrap_or_default();
-        Ok(Attr {
-            file_type: if is_file { FileType::File } else { FileType::Directory },
-            permissions: if is_read_only { 0o555 } else { 0o755 },
-            uid: 0,
-            gid: 0,
-            size,
-            blocks: size
-                .div_ceil(self.boot.cluster_size)
-                .saturating_mul(self.boot.cluster_size / 512),
-            links,
-            device: super::DeviceNumber::default(),
-            accessed: entry.map(|entry| entry.accessed).unwrap_or_default(),
-            modified,
-            changed: modified,
-            created: entry.and_then(|entry| entry.created),
-        })
+        let times = entry.map(|entry| attr::Times {
+            accessed: entry.accessed,
+            modified: entry.modified,
+            created: entry.created,
+        });
+        Ok(attr::of(kind, size, self.boot.cluster_size, times.unwrap_or_default()))
     }
 
     /// Free clusters, from the table itself where it is small.

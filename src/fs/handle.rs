@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Result;
-use super::content::Content;
+use super::content::{Content, Held};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
 use crate::image::ReadAt;
@@ -75,11 +75,14 @@ impl FileHandle {
     pub fn read(&self, offset: u64, len: usize) -> Result<Slice> {
         let rest = self.content.size().saturating_sub(offset);
         let len = len.min(to_usize(rest));
-        let mut bytes = Scratch::take(len);
         if len == 0 {
-            return Ok(Slice::Owned(bytes));
+            return Ok(Slice::Owned(Scratch::take(0)));
         }
         self.note(offset, len);
+        if let Some(slice) = self.content.slice(offset, len)? {
+            return Ok(slice);
+        }
+        let mut bytes = Scratch::take(len);
         self.content.read(offset, &mut bytes)?;
         Ok(Slice::Owned(bytes))
     }
@@ -90,9 +93,13 @@ impl FileHandle {
         // A failure is met again, and reported, by the reader that needs the bytes.
         if self.content.size() <= SMALL_BYTES {
             let places = self.content.places(offset, to_u64(len)).unwrap_or_default();
-            if let Some((at, len)) = places.first() {
+            if let Some(Held::Volume { at, len }) = places.first() {
                 let due = self.neighbourhood.streams.lock().note(*at, *len, max_window);
-                self.make_ready(due.map(|range| (range.start, range.end.saturating_sub(range.start))));
+                let ahead = due.map(|range| Held::Volume {
+                    at: range.start,
+                    len: range.end.saturating_sub(range.start),
+                });
+                self.make_ready(ahead);
             }
             return;
         }
@@ -104,18 +111,30 @@ impl FileHandle {
         }
     }
 
-    /// Has ranges of the volume, offset and length, made ready, as far as the threads have time.
-    fn make_ready(&self, places: impl IntoIterator<Item = (u64, u64)>) {
-        for (mut at, mut len) in places {
-            while len > 0 {
-                let step = len.min(PIECE_BYTES);
-                let neighbourhood = Arc::clone(&self.neighbourhood);
-                if !self.read_ahead.offer(move || neighbourhood.volume.warm(at, step)) {
-                    return;
-                }
-                at = at.saturating_add(step);
-                len = len.saturating_sub(step);
+    /// Has what holds bytes to come made ready, as far as the threads have time.
+    fn make_ready(&self, places: impl IntoIterator<Item = Held>) {
+        for place in places {
+            let taken = match place {
+                Held::Volume { at, len } => self.warm_volume(at, len),
+                Held::Piece(piece) => self.read_ahead.offer(move || piece.warm(0, piece.len())),
+            };
+            if !taken {
+                return;
             }
         }
+    }
+
+    /// `false` if the threads have enough to do.
+    fn warm_volume(&self, mut at: u64, mut len: u64) -> bool {
+        while len > 0 {
+            let step = len.min(PIECE_BYTES);
+            let neighbourhood = Arc::clone(&self.neighbourhood);
+            if !self.read_ahead.offer(move || neighbourhood.volume.warm(at, step)) {
+                return false;
+            }
+            at = at.saturating_add(step);
+            len = len.saturating_sub(step);
+        }
+        true
     }
 }

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, Place, Result, Summary, Timestamp, Xattr};
+use super::{
+    Attr, DirEntry, Error, Extent, FileSystem, FileType, Inode, MAX_EXTENTS, Place, Result, Summary, Timestamp, Xattr,
+};
 use crate::bytes::to_u64;
 
 /// Files by inode number; 1 is the root.
 #[derive(Clone)]
 pub(crate) struct Memory {
     files: BTreeMap<u64, File>,
+    /// Names of users and groups by number.
+    pub(crate) users: BTreeMap<u32, Vec<u8>>,
+    pub(crate) groups: BTreeMap<u32, Vec<u8>>,
 }
 
 /// One file.
@@ -20,13 +25,16 @@ pub(crate) struct File {
     pub(crate) pieces: Vec<Extent>,
     pub(crate) target: Vec<u8>,
     pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) flags: u32,
     /// Its inode cannot be read.
     pub(crate) damaged: bool,
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        let mut memory = Self { files: BTreeMap::new() };
+        let (users, groups) = (BTreeMap::new(), BTreeMap::new());
+        let files = BTreeMap::new();
+        let mut memory = Self { files, users, groups };
         memory.make(FileType::Directory, 0o755);
         memory
     }
@@ -57,6 +65,7 @@ impl Memory {
             pieces: Vec::new(),
             target: Vec::new(),
             xattrs: Vec::new(),
+            flags: 0,
             damaged: false,
         };
         self.files.insert(inode, file);
@@ -188,10 +197,23 @@ impl FileSystem for Memory {
             all.push(Extent { start: at, len, place });
         }
         all.retain(|extent| extent.start + extent.len > range.start && extent.start < range.end);
+        all.truncate(MAX_EXTENTS);
         Ok(all)
     }
 
     fn summary(&self) -> Summary {
         Summary::default()
+    }
+
+    fn flags(&self, inode: Inode) -> Result<u32> {
+        Ok(self.get(inode)?.flags)
+    }
+
+    fn user_name(&self, uid: u32) -> Result<Option<Vec<u8>>> {
+        Ok(self.users.get(&uid).cloned())
+    }
+
+    fn group_name(&self, gid: u32) -> Result<Option<Vec<u8>>> {
+        Ok(self.groups.get(&gid).cloned())
     }
 }

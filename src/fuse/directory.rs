@@ -7,6 +7,7 @@ use std::time::Duration;
 use fuser::{Errno, FileAttr, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::attr::{attr_of, bare_attr, file_type, ttl};
+use super::push::{SMALL_BYTES, Small};
 use crate::fs::FileType;
 use crate::tree::{Directory, Entry, Error, Ino, Listed, Node, Tree};
 
@@ -65,8 +66,15 @@ pub(super) fn fill_dots(directory: &Directory, reply: &mut ReplyDirectoryPlus) {
     }
 }
 
+/// What a reply was filled with.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    pub(super) names: u32,
+    /// Files of those names that are worth being pushed to the kernel.
+    pub(super) small: Vec<Small>,
+}
+
 /// Adds names with their attributes from place `offset` on, as many as the reply holds; each is looked up by `enter`.
-/// Gives their number.
 ///
 /// A name whose attributes cannot be read is listed all the same: whoever asks for them meets the error, and nobody else.
 ///
@@ -78,15 +86,15 @@ pub(super) fn fill_plus(
     offset: u64,
     reply: &mut ReplyDirectoryPlus,
     enter: impl Fn(&Node) -> Result<Entry, Errno>,
-) -> Result<u32, Error> {
-    let mut added = 0_u32;
+) -> Result<Filled, Error> {
+    let mut filled = Filled::default();
     for (next, (ino, name)) in (1..).zip(dots(directory)).filter(|(next, _)| *next > offset) {
         // The kernel takes no reference to these two and needs no more than their number.
         let attr = bare_attr(ino);
         if reply.add(attr.ino, next, name, &Duration::ZERO, &attr, Generation(0)) {
-            return Ok(added);
+            return Ok(filled);
         }
-        added = added.saturating_add(1);
+        filled.names = filled.names.saturating_add(1);
     }
     let done = tree.visit(directory, offset.saturating_sub(DOTS), &mut |listed| {
         let Some((attr, lasts)) = entry_of(tree, &listed, &enter) else {
@@ -97,11 +105,25 @@ pub(super) fn fill_plus(
         if full {
             // Not sent, so the kernel holds no reference to it.
             tree.forget(Ino(attr.ino.0), 1);
+        } else {
+            filled.names = filled.names.saturating_add(1);
+            filled.small.extend(small(&attr));
         }
-        added = added.saturating_add(u32::from(!full));
         !full
     });
-    if added > 0 { Ok(added) } else { done.map(|()| 0) }
+    if filled.names > 0 {
+        Ok(filled)
+    } else {
+        done.map(|()| filled)
+    }
+}
+
+fn small(attr: &FileAttr) -> Option<Small> {
+    let pushable = attr.kind == fuser::FileType::RegularFile && (1..=SMALL_BYTES).contains(&attr.size);
+    pushable.then_some(Small {
+        ino: Ino(attr.ino.0),
+        size_bytes: attr.size,
+    })
 }
 
 /// Attributes for a listed name, with a reference of the kernel counted; `None` where there is a collision of numbers.

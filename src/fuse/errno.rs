@@ -20,7 +20,7 @@ pub(super) fn of(error: &Error) -> Errno {
         Error::Image(error) => of_image(error),
         Error::File(error) => match error {
             fs::Error::Image(error) => of_image(error),
-            fs::Error::Corrupt { .. } => Errno::EIO,
+            fs::Error::Corrupt { .. } | fs::Error::Stored { .. } => Errno::EIO,
             fs::Error::Unsupported { .. } => Errno::EOPNOTSUPP,
             fs::Error::Encrypted { .. } => Errno::EACCES,
             fs::Error::NoInode { .. } => Errno::ESTALE,

@@ -21,8 +21,9 @@ use super::directory;
 use super::errno::{self, Complaints};
 use super::handles::Handles;
 use super::open_files::OpenFiles;
+use super::push::{Pusher, SMALL_BYTES};
 use super::{MAX_REQUEST_BYTES, Permissions};
-use crate::bytes::to_usize;
+use crate::bytes::{to_u64, to_usize};
 use crate::fs::FileType;
 use crate::image::disk::Slice;
 use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, Tree};
@@ -35,6 +36,7 @@ pub(super) struct Operations {
     complaints: Complaints,
     permissions: Permissions,
     advice: Advice,
+    pusher: Pusher,
 }
 
 /// Reads in flight at once; the kernel holds further ones back.
@@ -44,7 +46,7 @@ const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
 impl Operations {
-    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions) -> Self {
+    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions, pusher: Pusher) -> Self {
         Self {
             tree,
             files: OpenFiles::new(),
@@ -52,6 +54,7 @@ impl Operations {
             complaints: Complaints::new(),
             permissions,
             advice: Advice::default(),
+            pusher,
         }
     }
 
@@ -209,7 +212,12 @@ impl Filesystem for Operations {
         reply: ReplyData,
     ) {
         match self.read_file(ino, offset, to_usize(u64::from(size))) {
-            Ok(slice) => reply.data(&slice),
+            Ok(slice) => {
+                reply.data(&slice);
+                if offset == 0 && to_u64(slice.len()) <= SMALL_BYTES {
+                    self.pusher.read(Ino(ino.0));
+                }
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -283,9 +291,10 @@ impl Filesystem for Operations {
             || directory::fill_plus(&self.tree, &directory, offset, &mut reply, |node| self.enter(node)),
         );
         match filled {
-            Ok(names) => {
-                self.advice.listed(names);
+            Ok(filled) => {
+                self.advice.listed(filled.names);
                 reply.ok();
+                self.pusher.listed(directory.own, offset, filled.small);
             }
             Err(errno) => reply.error(errno),
         }

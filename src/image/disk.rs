@@ -291,24 +291,7 @@ impl DiskImage {
 
     fn error(&self, number: u64, error: chunk::Error) -> Error {
         let at = number.saturating_mul(u64::from(self.layout.chunk_size));
-        let what = format!("{error} ({})", self.label);
-        match error {
-            chunk::Error::Corrupt { .. } => Error::Corrupt { what, at },
-            chunk::Error::Missing { .. } => Error::Missing {
-                what: format!("{what}, byte {at}:"),
-            },
-            chunk::Error::Unavailable { source, .. } => Error::Unavailable {
-                what,
-                source: Box::new(source),
-            },
-            chunk::Error::Timeout { .. } => {
-                let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                Error::Unavailable {
-                    what,
-                    source: Box::new(source),
-                }
-            }
-        }
+        Error::of_chunk(error, &self.label, at)
     }
 }
 

@@ -223,24 +223,28 @@ fn walk(plan: &Plan, volumes: &[Readable<'_>], path: &str) -> Result<(usize, Ino
     if names.len() > MAX_DEPTH || names.contains(&"..") {
         return Err(format!("the path {path} is not one that can be followed"));
     }
-    let mut at = (0, plan.mounts.first().ok_or("there is no root")?.root);
-    for name in names {
-        let mount = plan.mounts.get(at.0).ok_or("a mount is gone")?;
+    let resolve = |number: usize| {
+        let mount = plan.mounts.get(number).ok_or("a mount is gone")?;
         let opened = volumes.get(mount.volume).ok_or("a volume is gone")?.opened;
-        let child = opened
+        Ok::<_, String>((mount, opened))
+    };
+    let mut number = 0;
+    let (mut mount, mut opened) = resolve(number)?;
+    let mut inode = mount.root;
+    for name in names {
+        inode = opened
             .file_system
-            .lookup(at.1, name.as_bytes())
+            .lookup(inode, name.as_bytes())
             .map_err(|error| format!("{path} cannot be looked up: {error}"))?
             .ok_or_else(|| format!("there is no directory {path}"))?;
-        at = match mount.crossings.get(&child) {
-            Some(number) => (*number, plan.mounts.get(*number).ok_or("a mount is gone")?.root),
-            None => (at.0, child),
-        };
+        if let Some(crossed) = mount.crossings.get(&inode) {
+            number = *crossed;
+            (mount, opened) = resolve(number)?;
+            inode = mount.root;
+        }
     }
-    let mount = plan.mounts.get(at.0).ok_or("a mount is gone")?;
-    let opened = volumes.get(mount.volume).ok_or("a volume is gone")?.opened;
-    match opened.file_system.attr(at.1) {
-        Ok(attr) if attr.file_type == FileType::Directory => Ok(at),
+    match opened.file_system.attr(inode) {
+        Ok(attr) if attr.file_type == FileType::Directory => Ok((number, inode)),
         Ok(attr) => Err(format!("{path} is a {}, not a directory", attr.file_type)),
         Err(error) => Err(format!("{path} cannot be read: {error}")),
     }

@@ -85,7 +85,7 @@ impl Tree {
     /// # Errors
     /// `Stale`; `File` inside an image.
     pub fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, Error> {
-        let names: &[&str] = match &*self.table.get(ino)? {
+        let names: &[&str] = match &self.table.get(ino)? {
             Node::Image(..) => &[ADDRESS, CHUNK_SIZE, CONSISTENCY, DATA_BYTES, LOGICAL_BYTES],
             Node::Point(_) => &[ADDRESS],
             Node::Inside(file) => {
@@ -103,7 +103,7 @@ impl Tree {
     /// `NoAttribute`; as loading a manifest below a point.
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Error> {
         let node = self.table.get(ino)?;
-        if let Node::Inside(file) = &*node {
+        if let Node::Inside(file) = &node {
             let xattrs = self.xattrs_inside(file)?;
             let found = xattrs.iter().find(|(known, _)| known == name);
             return found.map(|(_, value)| value.clone()).ok_or(Error::NoAttribute);
@@ -112,7 +112,7 @@ impl Tree {
         if !name.starts_with("user.vaultfs.") {
             return Err(Error::NoAttribute);
         }
-        let text = match (&*node, name) {
+        let text = match (&node, name) {
             (Node::Root, _) => {
                 let mut known = self.settings.root_attributes.iter();
                 return known

@@ -48,7 +48,7 @@ impl Tree {
     /// `WrongType` if it is no directory; as loading a manifest below a point.
     pub fn open_directory(&self, ino: Ino) -> Result<Directory, Error> {
         let node = self.table.get(ino)?;
-        let (names, parent) = match &*node {
+        let (names, parent) = match &node {
             Node::Inside(file) if file.file_type == crate::fs::FileType::Directory => {
                 (Names::Inside(file.clone()), ino)
             }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::contents::Contents;
+use super::contents::{Bytes, Contents, Shown};
 use super::place::{Opened, Place, View};
-use super::tests::{manifest, server};
+use super::tests::{config, manifest, server};
 use super::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::chunk::Reader;
 use crate::fs::memory::Memory;
 use crate::image::handle::ReadAhead;
 use crate::image::{Error, ReadAt, Result};
 use crate::store::memory::MemoryStore;
-use crate::vault::{Address, Config, Features, Vault};
+use crate::vault::{Address, Vault};
+use crate::volume::Holds;
 
 /// Where [`tree_over`] shows its file system: as the volume `vda1` and as `root`.
 pub(crate) const AT: &str = "servers/web/1970-01-01T00-00-05Z";
@@ -37,15 +38,7 @@ impl ReadAt for Broken {
 
 /// A tree with one backup that holds `memory`; bytes that are not inline are damaged.
 pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
-    let config = Config {
-        id: [7; 16],
-        name: "test".into(),
-        chunk_size: 1 << 17,
-        tags: crate::vault::tags::Tags::default(),
-        features: Features::default(),
-        created: 0,
-    };
-    let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
+    let vault = Vault::create(Arc::new(MemoryStore::new()), config()).unwrap();
     let address: Address = server("web", 5);
     vault.commit(&manifest(&address, &[("vda", 1 << 20)])).unwrap();
     let content = Content {
@@ -68,7 +61,11 @@ pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
         *place.opened.lock() = Arc::downgrade(&opened);
         Arc::new(place)
     };
-    contents.volumes = vec![place(View::Volume)];
+    contents.volumes = vec![Shown {
+        place: place(View::Volume),
+        holds: Holds::Unknown,
+        bytes: Bytes(Arc::new(Broken)),
+    }];
     contents.mounts = vec![place(View::Mount(0))];
     assert!(backup.contents.set(Arc::new(contents)).is_ok());
     (tree, opened)

@@ -33,7 +33,7 @@ impl Tree {
     /// `WrongType` if it is no file; `Gone` if its backup was deleted; as the vault reports it.
     pub fn open_file(&self, ino: Ino) -> Result<OpenFile, Error> {
         let node = self.table.get(ino)?;
-        let data = match &*node {
+        let data = match &node {
             Node::Json(address) => Data::Text(Arc::clone(&self.contents(address)?.json)),
             Node::Image(address, name) => {
                 let backup = self.backup(address)?;

@@ -88,7 +88,7 @@ impl<'a> Held<'a> {
     /// # Errors
     /// As [`Tree::xattr`].
     pub fn xattrs(&self) -> Result<Vec<Xattr>, Error> {
-        if let Node::Inside(file) = &*self.tree.table.get(self.ino())? {
+        if let Node::Inside(file) = &self.tree.table.get(self.ino())? {
             return Ok(self.tree.xattrs_inside(file)?.to_vec());
         }
         let names = self.tree.xattr_names(self.ino())?;
@@ -96,10 +96,32 @@ impl<'a> Held<'a> {
         names.into_iter().map(value).collect()
     }
 
+    /// Flags as `FS_IOC_GETFLAGS` gives them; 0 where they are not known.
+    ///
+    /// # Errors
+    /// As the file system reports them.
+    pub fn flags(&self) -> Result<u32, Error> {
+        match &self.tree.table.get(self.ino())? {
+            Node::Inside(file) => self.tree.flags_inside(file),
+            _ => Ok(0),
+        }
+    }
+
+    /// The name that a user or group had where the file comes from, if the backup tells.
+    ///
+    /// # Errors
+    /// As the file system reports them.
+    pub fn owner_name(&self, whose: Whose) -> Result<Option<Vec<u8>>, Error> {
+        match &self.tree.table.get(self.ino())? {
+            Node::Inside(file) => self.tree.name_inside(file, whose),
+            _ => Ok(None),
+        }
+    }
+
     /// Which part of the tree it is.
     #[must_use]
     pub fn part(&self) -> Part {
-        match self.tree.table.get(self.ino()).as_deref() {
+        match self.tree.table.get(self.ino()) {
             Ok(Node::Inside(_)) => Part::Inside,
             Ok(Node::Image(..)) => Part::Image,
             _ => Part::Catalogue,
@@ -117,6 +139,15 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.tree.forget(self.ino(), 1);
     }
+}
+
+/// A number of an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// Of a user.
+    User(u32),
+    /// Of a group.
+    Group(u32),
 }
 
 /// Parts of the tree: ours, the image of a disk, and what lies inside one.

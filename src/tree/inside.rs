@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attributes::{Attributes, Owner};
 use super::contents::Contents;
 use super::escape;
+use super::held::Whose;
 use super::place::{Inside, Opened, Place, View};
 use super::{Error, LinkTargets, Node, Owners, Tree};
 use crate::fs::content::Content;
@@ -19,9 +20,10 @@ impl Tree {
         if let Some(contents) = backup.contents.get() {
             return Ok(Arc::clone(contents));
         }
-        let loaded = Arc::new(Contents::load(&self.content.reader, address, &backup.manifest)?);
+        let (loaded, opened) = Contents::load_open(&self.content.reader, address, &backup.manifest)?;
+        self.open_volumes.keep(&loaded, opened);
         // Whoever came first; both say the same.
-        Ok(Arc::clone(backup.contents.get_or_init(|| loaded)))
+        Ok(Arc::clone(backup.contents.get_or_init(|| Arc::new(loaded))))
     }
 
     /// The file system of a place.
@@ -145,6 +147,7 @@ impl Tree {
                 let base = match place.view {
                     View::Volume => format!("{}/volumes/{}", place.address, place.volume),
                     View::Mount(_) => format!("{}/root", place.address),
+                    View::Tree => format!("{}/tree", place.address),
                 };
                 let mut within = mount_point.clone();
                 within.push(b'/');
@@ -158,6 +161,20 @@ impl Tree {
 
     pub(super) fn xattrs_inside(&self, file: &Inside) -> Result<Arc<[Xattr]>, Error> {
         Ok(self.opened(&file.place)?.xattrs(file.inode)?)
+    }
+
+    /// Flags as `FS_IOC_GETFLAGS` gives them.
+    pub(super) fn flags_inside(&self, file: &Inside) -> Result<u32, Error> {
+        Ok(self.opened(&file.place)?.file_system.flags(file.inode)?)
+    }
+
+    /// The name that a user, or a group, had where a file comes from.
+    pub(super) fn name_inside(&self, file: &Inside, whose: Whose) -> Result<Option<Vec<u8>>, Error> {
+        let file_system = &self.opened(&file.place)?.file_system;
+        Ok(match whose {
+            Whose::User(uid) => file_system.user_name(uid)?,
+            Whose::Group(gid) => file_system.group_name(gid)?,
+        })
     }
 
     pub(super) fn open_inside(&self, file: &Inside) -> Result<FileHandle, Error> {

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::contents::Contents;
 use crate::bytes::to_u64;
+use crate::vault::manifest::{Problem, Tree};
 use crate::vault::{Address, Manifest};
 
 /// A loaded backup.
@@ -88,14 +89,17 @@ impl Manifests {
     }
 }
 
-/// Estimates a backup's memory: facts, tags and fixed sums for records, and as much again for what its disks may hold, which is
-/// looked at later. The map's roots are there twice: an image has its own copy.
+/// Estimates a backup's memory: facts, tags, problems and fixed sums for records, and as much again for what its disks may hold,
+/// which is looked at later. The map's roots are there twice: an image has its own copy.
 fn weight(backup: &Backup) -> u64 {
     let manifest = &backup.manifest;
     let disks = manifest.disks().iter();
     let records = disks.fold(0, |sum, disk| sum + 8192 + 128 * to_u64(disk.roots.len()));
     let contents = backup.contents.get().map_or(0, |contents| contents.weight());
-    512 + 2 * to_u64(manifest.facts.as_deref().map_or(0, str::len)) + records + contents
+    let problem = |problem: &Problem| 256 + 2 * to_u64(problem.path.len() + problem.why.len());
+    let tree = |tree: &Tree| 8192 + tree.problems.iter().map(problem).sum::<u64>();
+    let tree = manifest.tree().map_or(0, tree);
+    512 + 2 * to_u64(manifest.facts.as_deref().map_or(0, str::len)) + records + tree + contents
 }
 
 #[cfg(test)]

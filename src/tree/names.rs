@@ -38,6 +38,10 @@ impl Tree {
             }),
             // Not by the list of all: only `root` needs a look at the disks.
             Node::Point(address) if name == node::JSON => Some(Node::Json(address.clone())),
+            Node::Point(address) if address.resource.kind == ResourceKind::Filesystem => match name {
+                node::TREE => self.tree_of(address)?,
+                _ => None,
+            },
             Node::Point(address) if name == node::VOLUMES => Some(Node::Volumes(address.clone())),
             Node::Point(address) if address.resource.kind != ResourceKind::Disk => match name {
                 node::DISKS => Some(Node::Disks(address.clone())),
@@ -74,8 +78,13 @@ impl Tree {
             Node::Point(address) => {
                 let mut children = vec![(node::JSON.to_owned(), Node::Json(address.clone()))];
                 match address.resource.kind {
+                    ResourceKind::Filesystem => {
+                        let tree = self.tree_of(address)?;
+                        children.extend(tree.map(|tree| (node::TREE.to_owned(), tree)));
+                        return Ok(children);
+                    }
                     ResourceKind::Disk => children.extend(self.images(address)?),
-                    ResourceKind::Server | ResourceKind::Filesystem => {
+                    ResourceKind::Server => {
                         children.push((node::DISKS.to_owned(), Node::Disks(address.clone())));
                         let root = self.root_of(address)?;
                         children.extend(root.map(|root| (node::ROOT.to_owned(), root)));
@@ -87,8 +96,8 @@ impl Tree {
             Node::Disks(address) => self.images(address)?,
             Node::Volumes(address) => {
                 let contents = self.contents(address)?;
-                let volumes = contents.volumes.iter();
-                volumes
+                let places = contents.volumes.iter().map(|shown| &shown.place);
+                places
                     .map(|place| (place.volume.clone(), Node::Inside(Inside::root(place))))
                     .collect()
             }
@@ -102,6 +111,15 @@ impl Tree {
     fn root_of(&self, address: &Address) -> Result<Option<Node>, Error> {
         let contents = self.contents(address)?;
         Ok(contents.mounts.first().map(|place| Node::Inside(Inside::root(place))))
+    }
+
+    /// The files of a file system.
+    fn tree_of(&self, address: &Address) -> Result<Option<Node>, Error> {
+        let contents = self.contents(address)?;
+        Ok(contents
+            .tree
+            .as_ref()
+            .map(|tree| Node::Inside(Inside::root(&tree.place))))
     }
 
     fn points_of(&self, resource: &ResourceName) -> Vec<(String, Node)> {

@@ -15,14 +15,14 @@ impl Ino {
 }
 
 /// Kinds of resource that have a directory in the root, in its order; the directories are always there.
-pub const SHOWN: [ResourceKind; 2] = [ResourceKind::Disk, ResourceKind::Server];
+pub const SHOWN: [ResourceKind; 3] = [ResourceKind::Disk, ResourceKind::Filesystem, ResourceKind::Server];
 
 /// A place in the tree; it need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// The mount itself.
     Root,
-    /// `servers`, `disks`.
+    /// `servers`, `disks`, `filesystems`.
     Kind(ResourceKind),
     /// `servers/web-01`.
     Resource(ResourceName),
@@ -38,7 +38,7 @@ pub enum Node {
     Image(Address, String),
     /// The directory `volumes` of a point.
     Volumes(Address),
-    /// A file or directory inside an image: `volumes/vda1` and all below it, `root` and all below it.
+    /// A file or directory inside an image, or of a file system: `volumes/vda1`, `root` or `tree` and all below it.
     Inside(Inside),
 }
 
@@ -59,6 +59,8 @@ pub const JSON: &str = "backup.json";
 pub const VOLUMES: &str = "volumes";
 /// Name of a server's own tree.
 pub const ROOT: &str = "root";
+/// Name of the directory of a file system's files.
+pub const TREE: &str = "tree";
 /// Name of the directory of a server's images.
 pub const DISKS: &str = "disks";
 /// What image names end with.

@@ -20,6 +20,8 @@ pub enum View {
     Volume,
     /// Below `root`: the mount with this number, 0 for the root itself.
     Mount(usize),
+    /// Below `tree`.
+    Tree,
 }
 
 /// A file system of a backup in one view.
@@ -43,6 +45,7 @@ impl Place {
         let text = match &view {
             View::Volume => format!("{address}/volumes/{volume}"),
             View::Mount(number) => format!("{address}/root {number}"),
+            View::Tree => format!("{address}/tree"),
         };
         let digest = Digest::in_context("vaultfs 2026 files of a volume", text.as_bytes());
         Self {
@@ -62,6 +65,7 @@ impl Place {
             View::Volume => format!("{}/volumes/{}", self.address, self.volume),
             View::Mount(0) => format!("{}/root", self.address),
             View::Mount(_) => format!("{}/root (volume {})", self.address, self.volume),
+            View::Tree => format!("{}/tree", self.address),
         }
     }
 }
@@ -131,6 +135,15 @@ impl Inside {
         Ino((self.place.salt ^ mixed(self.inode.0)).max(2))
     }
 
+    /// The file whose number [`ino`](Self::ino) gives as this one; it need not exist.
+    pub(super) fn numbered(place: &Arc<Place>, ino: Ino, file_type: FileType) -> Self {
+        Self {
+            place: Arc::clone(place),
+            inode: Inode(unmixed(place.salt ^ ino.0)),
+            file_type,
+        }
+    }
+
     /// What messages call it: a file knows no path of its own.
     pub(super) fn path(&self) -> String {
         if self.inode == self.place.root {
@@ -153,4 +166,25 @@ fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+/// What [`mixed`] made the number from.
+fn unmixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 31) ^ (number >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    let number = (number ^ (number >> 27) ^ (number >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+    number ^ (number >> 30) ^ (number >> 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_leads_back_to_its_inode() {
+        let numbers = (0..64).map(|bit| 1_u64 << bit);
+        for number in numbers.chain([0, 2, 11, 12_345_678_901, u64::MAX]) {
+            assert_eq!(unmixed(mixed(number)), number);
+            assert_eq!(mixed(unmixed(number)), number);
+        }
+    }
 }

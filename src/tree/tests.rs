@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::fs::stored;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{Call, RecordingStore};
 use crate::store::{Key, Store};
@@ -45,6 +46,17 @@ pub(crate) fn manifest(address: &Address, disks: &[(&str, u64)]) -> Manifest {
     manifest
 }
 
+pub(crate) fn config() -> Config {
+    Config {
+        id: [7; 16],
+        name: "test".into(),
+        chunk_size: 1 << 17,
+        tags: crate::vault::tags::Tags::default(),
+        features: Features::default(),
+        created: 0,
+    }
+}
+
 struct Rig {
     store: Arc<RecordingStore<MemoryStore>>,
     vault: Vault,
@@ -53,15 +65,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let store = Arc::new(RecordingStore::new(MemoryStore::new()));
-        let config = Config {
-            id: [7; 16],
-            name: "test".into(),
-            chunk_size: 1 << 17,
-            tags: crate::vault::tags::Tags::default(),
-            features: Features::default(),
-            created: 0,
-        };
-        let vault = Vault::create(Arc::<RecordingStore<MemoryStore>>::clone(&store), config).unwrap();
+        let vault = Vault::create(Arc::<RecordingStore<MemoryStore>>::clone(&store), config()).unwrap();
         Self { store, vault }
     }
 
@@ -87,7 +91,18 @@ impl Rig {
             .unwrap();
     }
 
+    /// Commits the files of [`stored::tests::sample`].
+    fn commit_files(&self, address: &Address) {
+        let mut manifest = manifest(address, &[]);
+        manifest.content = Disks::Tree(stored::tests::sample().store(&self.vault, 4));
+        self.vault.commit(&manifest).unwrap();
+    }
+
     fn tree(&self) -> Tree {
+        self.tree_with(LinkTargets::AsStored)
+    }
+
+    fn tree_with(&self, link_targets: LinkTargets) -> Tree {
         let content = Content {
             reader: Reader::new(self.vault.clone(), 8 << 20),
             read_ahead: Arc::new(ReadAhead::new(1, 8 << 20).unwrap()),
@@ -95,7 +110,7 @@ impl Rig {
         let settings = Settings {
             owner: Owner { uid: 3, gid: 4 },
             owners: Owners::Image,
-            link_targets: LinkTargets::AsStored,
+            link_targets,
             root_attributes: vec![("user.vaultfs.daemon".into(), b"1 2".to_vec())],
             mounted_at: 99,
         };
@@ -138,7 +153,7 @@ fn nodes(tree: &Tree, directory: Ino) -> Result<Vec<(String, Node)>, Error> {
 fn the_hierarchy_is_servers_and_disks_points_and_images() {
     let (one, two) = (server("web-01", 1_795_143_600), disk("db", 1_795_143_601));
     let tree = Rig::with(&[one.clone(), two.clone(), server("web-01", 0)]).tree();
-    assert_eq!(names(&tree, ""), ["disks", "servers"]);
+    assert_eq!(names(&tree, ""), ["disks", "filesystems", "servers"]);
     assert_eq!(names(&tree, "servers"), ["web-01"]);
     assert_eq!(
         names(&tree, "servers/web-01"),
@@ -154,7 +169,7 @@ fn the_hierarchy_is_servers_and_disks_points_and_images() {
 #[test]
 fn an_empty_vault_shows_both_directories() {
     let tree = Rig::new().tree();
-    assert_eq!(names(&tree, ""), ["disks", "servers"]);
+    assert_eq!(names(&tree, ""), ["disks", "filesystems", "servers"]);
     assert!(names(&tree, "disks").is_empty());
     assert_eq!(tree.attributes(Ino::ROOT).unwrap().0.modified.seconds, 99);
 }
@@ -224,7 +239,7 @@ fn attributes_are_exact() {
     assert!(file.read(0, 1 << 20).unwrap().starts_with(b"{\n"));
     assert!(file.read(file.size_bytes(), 10).unwrap().is_empty());
     let root = tree.attributes(Ino::ROOT).unwrap().0;
-    assert_eq!((root.links, root.modified.seconds), (4, 1_795_143_600));
+    assert_eq!((root.links, root.modified.seconds), (5, 1_795_143_600));
     assert_eq!(
         tree.attributes(walk(&tree, "servers/a/latest")).unwrap().0.size_bytes,
         20
@@ -323,4 +338,59 @@ fn inode_numbers_are_the_same_in_every_mount() {
     let path = format!("{point}/disks/vda.img");
     let rig = Rig::with(std::slice::from_ref(&point));
     assert_eq!(walk(&rig.tree(), &path), walk(&rig.tree(), &path));
+}
+
+#[test]
+fn a_file_system_is_shown_as_its_files() {
+    let point = address(ResourceKind::Filesystem, "home", 5);
+    let rig = Rig::new();
+    rig.commit_files(&point);
+    let tree = rig.tree();
+    assert_eq!(names(&tree, "filesystems"), ["home"]);
+    assert_eq!(names(&tree, &point.to_string()), ["backup.json", "tree"]);
+    assert_eq!(names(&tree, &format!("{point}/tree")), ["a", "b", "d", "l"]);
+    let at = |path: &str| walk(&tree, &format!("{point}/tree/{path}"));
+    assert_eq!(at("a"), at("d/again"), "a hard link is one file");
+    let text = tree.open_file(at("a")).unwrap();
+    assert_eq!(*text.read(0, 100).unwrap(), *b"hello");
+    let pieces = tree.open_file(at("b")).unwrap();
+    assert_eq!(pieces.read(5000, 6000).unwrap().len(), 6000);
+    assert_eq!(pieces.next_data(0).unwrap(), Some(5000));
+    assert_eq!(
+        tree.xattr(at("b"), b"user.origin").unwrap(),
+        b"https://example.org".to_vec()
+    );
+    let attributes = tree.attributes(at("")).unwrap().0;
+    assert_eq!((attributes.mode, attributes.owner.uid), (0o755, 1000));
+    assert_eq!(tree.space().logical_bytes, 1 << 20);
+    assert_eq!(
+        at("d"),
+        walk(&rig.tree(), &format!("{point}/tree/d")),
+        "as in every mount"
+    );
+    let json = tree.open_file(walk(&tree, &format!("{point}/backup.json"))).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.read(0, 1 << 20).unwrap()).unwrap();
+    assert_eq!(
+        (&json["tree"]["source"], &json["tree"]["unread"]),
+        (&"/srv/data".into(), &2.into())
+    );
+    assert!(matches!(
+        tree.lookup(walk(&tree, &point.to_string()), b"volumes"),
+        Ok(Found::Missing(_))
+    ));
+}
+
+#[test]
+fn absolute_links_of_a_file_system_lead_into_its_tree() {
+    let point = address(ResourceKind::Filesystem, "home", 5);
+    let rig = Rig::new();
+    let mut files = stored::tests::sample();
+    files.link(1, b"etc", 9, b"/d/again");
+    let mut described = manifest(&point, &[]);
+    described.content = Disks::Tree(files.store(&rig.vault, 4));
+    rig.vault.commit(&described).unwrap();
+    let tree = rig.tree_with(LinkTargets::Within(b"/mnt".to_vec()));
+    let target = |name: &str| tree.link_target(walk(&tree, &format!("{point}/tree/{name}"))).unwrap();
+    assert_eq!(target("etc"), format!("/mnt/{point}/tree/d/again").into_bytes());
+    assert_eq!(target("l"), b"b/c");
 }

@@ -147,6 +147,17 @@ pub enum AddressSpec {
     Latest(ResourceName),
 }
 
+impl AddressSpec {
+    /// The resource that is meant.
+    #[must_use]
+    pub fn resource(&self) -> &ResourceName {
+        match self {
+            Self::Exact(address) => &address.resource,
+            Self::Latest(resource) => resource,
+        }
+    }
+}
+
 impl FromStr for AddressSpec {
     type Err = String;
 

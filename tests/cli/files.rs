@@ -21,7 +21,7 @@ fn desk() -> Desk {
 fn ls_shows_the_tree_of_the_mount() {
     let desk = desk();
     let ls = |words: &[&str]| desk.run("ls", words).succeeds().stdout;
-    assert_eq!(ls(&[]), "disks\nservers\n");
+    assert_eq!(ls(&[]), "disks\nfilesystems\nservers\n");
     assert_eq!(ls(&["servers/web"]), format!("{POINT}\nlatest\n"));
     assert_eq!(ls(&["servers/web/latest"]), "backup.json\ndisks\nvolumes\n");
     assert_eq!(ls(&["-d", "servers/web/latest/disks"]), "disks\n");

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use vaultfs::backup::{self, DiskInput, Environment, Hooks, OpenSource, Report, Request};
+use vaultfs::backup::{self, DiskInput, Environment, Hooks, Input, OpenSource, Report, Request};
 use vaultfs::clock::{Clock, Seconds};
 use vaultfs::image::{self, ReadAt};
 use vaultfs::monitor::Silent;
@@ -142,7 +142,7 @@ pub fn request(server: &str, disks: &[(&str, &Sparse)]) -> Request {
     };
     Request {
         resource: ResourceName::new(ResourceKind::Server, server).unwrap(),
-        disks: disks.iter().map(input).collect(),
+        input: Input::Disks(disks.iter().map(input).collect()),
         tags: Tags::new(),
         facts: None,
         consistency: Consistency::Crash,

@@ -3,6 +3,7 @@
 use super::program::{stderr, succeed, vaultfs};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A vault mounted in the background.
 pub struct Mount {
@@ -14,12 +15,27 @@ impl Mount {
     /// Mounts `vault` at `dir/mnt` with these options; the daemon's log is `dir/mount.log`.
     #[track_caller]
     pub fn new(dir: &Path, vault: &Path, options: &str) -> Self {
+        Self::with(dir, vault, options, |_| {})
+    }
+
+    /// The same, with a log that tells of every request.
+    #[track_caller]
+    pub fn chatty(dir: &Path, vault: &Path, options: &str) -> Self {
+        Self::with(dir, vault, options, |command| {
+            command.env("RUST_LOG", "debug");
+        })
+    }
+
+    #[track_caller]
+    fn with(dir: &Path, vault: &Path, options: &str, change: impl FnOnce(&mut Command)) -> Self {
         let dir = dir.canonicalize().unwrap();
         let (at, log) = (dir.join("mnt"), dir.join("mount.log"));
         std::fs::create_dir_all(&at).unwrap();
         let options = format!("log={},{options}", log.display());
         let words = [OsStr::new("mount"), vault.as_os_str(), at.as_os_str()];
-        succeed(vaultfs(words.into_iter().chain(["-o".as_ref(), options.as_ref()])));
+        let mut command = vaultfs(words.into_iter().chain(["-o".as_ref(), options.as_ref()]));
+        change(&mut command);
+        succeed(command);
         Self { dir: at, log }
     }
 
@@ -28,9 +44,14 @@ impl Mount {
         self.dir.join(inside)
     }
 
+    /// The daemon's log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The warnings and errors of the daemon's log, line by line.
     pub fn complaints(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log();
         let is_complaint = |line: &&str| !line.contains(" INFO ") && !line.contains(" DEBUG ");
         text.lines().filter(is_complaint).map(str::to_owned).collect()
     }

@@ -24,7 +24,7 @@ use vaultfs::image::ReadAt;
 use crate::common::Random;
 use crate::files::{LoopMount, can_loop_mount};
 use crate::hostile::{Patched, walk};
-use crate::images::{Image, unmount};
+use crate::images::Image;
 
 /// A little of everything, so that a walk takes a millisecond.
 fn fill(root: &Path, is_fast: bool) {
@@ -82,7 +82,7 @@ pub fn image(options: &str, is_dirty: bool) -> Vec<u8> {
     let mount = LoopMount::new(&image.path, "noatime");
     fill(mount.path(), options.contains("fast_commit"));
     let dirty = fs::read(&image.path).unwrap();
-    unmount(mount);
+    mount.unmount();
     if is_dirty {
         dirty
     } else {

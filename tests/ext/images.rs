@@ -51,7 +51,7 @@ impl Image {
         let image = Self::new(size, options);
         let mount = LoopMount::new(&image.path, "noatime");
         content::fill(mount.path());
-        unmount(mount);
+        mount.unmount();
         image
     }
 }
@@ -61,21 +61,6 @@ pub fn fast_dir() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
-}
-
-/// Unmounts for certain: children of other tests may hold what they inherited for a moment.
-pub fn unmount(mount: LoopMount) {
-    let path = mount.path().to_path_buf();
-    for _ in 0..500 {
-        let done = std::process::Command::new("umount").arg(&path).output().unwrap();
-        if done.status.success() {
-            std::mem::forget(mount);
-            std::fs::remove_dir(path).unwrap();
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("{} cannot be unmounted", path.display());
 }
 
 /// Opens an image with the reader.

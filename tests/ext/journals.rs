@@ -18,7 +18,7 @@ use vaultfs::fs::FileType;
 use crate::common::Random;
 use crate::content;
 use crate::files::{self, LoopMount, assert_same, can_loop_mount, tree_of, tree_of_directory};
-use crate::images::{Image, open, unmount};
+use crate::images::{Image, open};
 
 /// Syncs the file system that `path` is on.
 fn sync(path: &Path) {
@@ -32,7 +32,7 @@ fn crashed(size: u64, mkfs: &str, mount: &str, write: impl FnOnce(&Path)) -> (Im
     write(mounted.path());
     let copy = image.dir.path().join("crashed");
     fs::copy(&image.path, &copy).unwrap();
-    unmount(mounted);
+    mounted.unmount();
     (image, copy)
 }
 
@@ -48,7 +48,7 @@ fn compare_recovered(image: &Image, crashed: &Path, name: &str) {
     let ours = tree_of(&fs, &files::volume(crashed));
     let recovered = image.dir.path().join("recovered");
     fs::copy(crashed, &recovered).unwrap();
-    unmount(LoopMount::new(&recovered, "noatime"));
+    LoopMount::new(&recovered, "noatime").unmount();
     let mount = LoopMount::new(&recovered, "ro,noatime");
     assert_same(&ours, &tree_of_directory(mount.path()), name);
     eprintln!("{name}: {notes:?}");
@@ -338,7 +338,7 @@ fn fast_commits_are_replayed() {
         let ours = tree_of(&fs, &files::volume(&copy));
         let recovered = image.dir.path().join("recovered");
         fs::copy(&copy, &recovered).unwrap();
-        unmount(LoopMount::new(&recovered, "noatime"));
+        LoopMount::new(&recovered, "noatime").unmount();
         let mount = LoopMount::new(&recovered, "ro,noatime");
         let mut kernels = tree_of_directory(mount.path());
         for (path, facts) in &mut kernels {

@@ -25,7 +25,7 @@ use vaultfs::fs::{Error, FileSystem, FileType};
 use vaultfs::image::{ReadAt, Result};
 
 use crate::files::{self, LoopMount, can_loop_mount, names_of, run};
-use crate::images::{Image, compare, open, unmount};
+use crate::images::{Image, compare, open};
 
 #[test]
 fn encrypted_names_are_those_of_the_kernel_without_the_key() {
@@ -50,7 +50,7 @@ fn encrypted_names_are_those_of_the_kernel_without_the_key() {
         for index in 0..300 {
             File::create(root.join(format!("many/{index} {}", "x".repeat(index % 200)))).unwrap();
         }
-        unmount(mount);
+        mount.unmount();
         let mount = LoopMount::new(&image.path, "ro,noatime");
         let fs = open(&image.path);
         let mut waiting = vec![(mount.path().to_path_buf(), fs.root())];
@@ -123,7 +123,7 @@ fn orphans_are_cut_to_their_size() {
         let numbers: Vec<u64> = ["small", "large", "many"]
             .map(|name| fs::metadata(mount.path().join(name)).unwrap().ino())
             .to_vec();
-        unmount(mount);
+        mount.unmount();
         let [small, large, many] = numbers[..] else {
             unreachable!()
         };
@@ -149,7 +149,7 @@ fn orphans_are_cut_to_their_size() {
                 "{options}: {name}"
             );
         }
-        unmount(mount);
+        mount.unmount();
     }
 }
 
@@ -223,7 +223,7 @@ fn what_the_superblock_says_of_its_state_is_told() {
     rustix::fs::syncfs(File::open(mount.path()).unwrap()).unwrap();
     let copy = image.dir.path().join("copy");
     fs::copy(&image.path, &copy).unwrap();
-    unmount(mount);
+    mount.unmount();
     let notes = open(&copy).summary().notes;
     assert!(notes.len() == 1 && notes[0].contains("no journal"), "{notes:?}");
     assert_eq!(open(&image.path).summary().notes, [""; 0]);
@@ -279,7 +279,7 @@ fn large_directory(count: u64, size: u64, options: &str) {
             fs::hard_link(dir.join(target.to_string()), dir.join(index.to_string())).unwrap();
         }
     }
-    unmount(mount);
+    mount.unmount();
     let fs = open(&image.path);
     let dir = fs.lookup(fs.root(), b"dir").unwrap().unwrap();
     let began = Instant::now();

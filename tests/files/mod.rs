@@ -19,6 +19,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use vaultfs::fs::content::Content;
 use vaultfs::fs::{DeviceNumber, FileSystem, FileType, Inode, Timestamp};
@@ -281,6 +282,16 @@ impl Hash {
     }
 }
 
+/// What a restored tree must have in common with its source: not the time of the last change of attributes, which nobody can
+/// set, and not the space taken.
+pub fn restorable(mut tree: Tree) -> Tree {
+    for facts in tree.values_mut() {
+        facts.changed = Timestamp::default();
+        facts.blocks = None;
+    }
+    tree
+}
+
 /// Says in full where two trees differ, the first ten places; nothing if they do not.
 pub fn assert_same(ours: &Tree, kernels: &Tree, image: &str) {
     let mut lines = Vec::new();
@@ -304,39 +315,83 @@ pub fn assert_same(ours: &Tree, kernels: &Tree, image: &str) {
     );
 }
 
-/// A file system that the kernel mounted from an image; unmounted with the value.
+/// An image mounted by the kernel through a loop device; unmounted when it is dropped.
 pub struct LoopMount {
     at: tempfile::TempDir,
+    image: PathBuf,
+    /// Where the kernel tells which file the device of the mount has.
+    backing_file: PathBuf,
+    has_ended: bool,
 }
+
+/// How long an unmount is tried: children of other tests may hold what they inherited for a moment, and whoever looks at a
+/// new device (udev does) puts its end off.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LoopMount {
     /// Mounts `image` with `-o loop,` and `options`; needs root.
+    #[track_caller]
     pub fn new(image: &Path, options: &str) -> Self {
         let at = tempfile::tempdir().unwrap();
-        let done = Command::new("mount")
-            .args(["-o", &format!("loop,{options}")])
-            .arg(image)
-            .arg(at.path())
-            .output()
-            .unwrap();
-        assert!(
-            done.status.success(),
-            "mount -o loop,{options} {}: {}",
-            image.display(),
-            String::from_utf8_lossy(&done.stderr)
-        );
-        Self { at }
+        let options = format!("loop,{options}");
+        let [image_text, at_text] = [image, at.path()].map(|path| path.to_str().unwrap());
+        run(&["mount", "-o", &options, image_text, at_text]);
+        let device = fs::metadata(at.path()).unwrap().dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        Self {
+            backing_file: format!("/sys/dev/block/{major}:{minor}/loop/backing_file").into(),
+            image: image.canonicalize().unwrap(),
+            at,
+            has_ended: false,
+        }
+    }
+
+    /// Mounts the file system that begins at byte `offset` of `image` and has `len` bytes, 0 for all up to the end; read-only.
+    #[track_caller]
+    pub fn of_range(image: &Path, (offset, len): (u64, u64), options: &str) -> Self {
+        Self::new(image, &format!("ro,offset={offset},sizelimit={len},{options}"))
     }
 
     pub fn path(&self) -> &Path {
         self.at.path()
     }
+
+    /// Unmounts for certain, and waits until the image is complete and nobody's.
+    #[track_caller]
+    pub fn unmount(mut self) {
+        assert!(self.end(), "{} stays mounted", self.image.display());
+    }
+
+    /// Says whether all came about that [`unmount`](Self::unmount) promises.
+    fn end(&mut self) -> bool {
+        self.has_ended = true;
+        let umount = || {
+            let done = Command::new("umount").arg(self.at.path()).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        let is_detached = || {
+            let file = fs::read_to_string(&self.backing_file).unwrap_or_default();
+            Path::new(file.trim_end()) != self.image
+        };
+        soon(umount) && soon(is_detached)
+    }
+}
+
+/// Asks again and again whether something has come about, until [`UNMOUNT_TIMEOUT`].
+fn soon(is_done: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !is_done() {
+        if began.elapsed() > UNMOUNT_TIMEOUT {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        let done = Command::new("umount").arg(self.at.path()).status();
-        if !done.is_ok_and(|status| status.success()) {
+        if !self.has_ended && !self.end() {
             let _ = Command::new("umount").arg("-l").arg(self.at.path()).status();
         }
     }

@@ -61,6 +61,28 @@ impl Patched {
         undo
     }
 
+    /// The bytes of an image file.
+    pub fn load(path: &std::path::Path) -> Arc<Self> {
+        Self::new(std::fs::read(path).unwrap())
+    }
+
+    pub fn get(&self, range: Range<usize>) -> Vec<u8> {
+        self.bytes.read()[range].to_vec()
+    }
+
+    /// Looks at all bytes without a copy of them.
+    pub fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.bytes.read())
+    }
+
+    /// Writes bytes; gives the ones that were there.
+    pub fn write(&self, at: usize, new: &[u8]) -> Vec<u8> {
+        let mut bytes = self.bytes.write();
+        let old = bytes[at..at + new.len()].to_vec();
+        bytes[at..at + new.len()].copy_from_slice(new);
+        old
+    }
+
     /// Changes bytes by hand: checksums that shall be right again, for example.
     pub fn change(&self, change: impl FnOnce(&mut [u8])) {
         change(&mut self.bytes.write());

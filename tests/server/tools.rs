@@ -50,23 +50,13 @@ impl Loop {
         }
     }
 
-    /// A read-only device of the bytes of `image` that begin at `offset`, `len` of them; 0 is up to the end.
-    #[track_caller]
-    pub(crate) fn read_only(image: &Path, (offset, len): (u64, u64)) -> Self {
-        let (offset, len) = (offset.to_string(), len.to_string());
-        Self::attach(image, &["--read-only", "--offset", &offset, "--sizelimit", &len])
-    }
-
     /// A device over a whole file.
     #[track_caller]
     pub(crate) fn writable(file: &Path) -> Self {
-        Self::attach(file, &[])
-    }
-
-    #[track_caller]
-    fn attach(file: &Path, options: &[&str]) -> Self {
-        let words = ["--find", "--show"].iter().chain(options).map(OsStr::new);
-        let printed = run("losetup", words.chain([file.as_os_str()]));
+        let printed = run(
+            "losetup",
+            [OsStr::new("--find"), OsStr::new("--show"), file.as_os_str()],
+        );
         let device = PathBuf::from(String::from_utf8(printed).unwrap().trim());
         Self { device }
     }
@@ -90,68 +80,39 @@ impl Drop for Loop {
     }
 }
 
-/// A file system on an image, mounted by the kernel through a loop device; unmounted when it is dropped.
-pub(crate) struct KernelMount {
-    dir: tempfile::TempDir,
-    // Dropped after our own `drop` has unmounted it.
-    _device: Loop,
-}
-
-impl KernelMount {
-    /// Mounts the file system in this range of `image` read-only, without replaying its log.
-    #[track_caller]
-    pub(crate) fn new(image: &Path, range: (u64, u64), options: &str) -> Self {
-        let device = Loop::read_only(image, range);
-        let dir = tempfile::tempdir().unwrap();
-        let words = [OsStr::new("-o"), OsStr::new(options), device.device.as_os_str()];
-        run("mount", words.into_iter().chain([dir.path().as_os_str()]));
-        Self { dir, _device: device }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Everything in the tree as one tar stream, by hash and length: names, content, owners, modes, all three times to
-    /// the nanosecond, hard links, devices, extended attributes and ACLs.
-    #[track_caller]
-    pub(crate) fn digest(&self) -> (blake3::Hash, u64) {
-        let mut tar = Command::new("tar");
-        // Nothing of tar's own: it would put its process number into the names of headers (and of sparse files).
-        tar.args([
-            "--create",
-            "--format=posix",
-            "--pax-option=exthdr.name=%d/PaxHeaders/%f",
-        ])
-        .args([
-            "--sort=name",
-            "--numeric-owner",
-            "--acls",
-            "--xattrs",
-            "--xattrs-include=*",
-        ])
-        .arg("--directory")
-        .arg(self.path())
-        .arg(".");
-        let mut child = tar.stdout(Stdio::piped()).spawn().unwrap();
-        let mut stream = child.stdout.take().unwrap();
-        let (mut hasher, mut len, mut buf) = (blake3::Hasher::new(), 0, vec![0; 1 << 18]);
-        loop {
-            let count = stream.read(&mut buf).unwrap();
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buf[..count]);
-            len += u64::try_from(count).unwrap();
+/// Everything in a tree as one tar stream, by hash and length: names, content, owners, modes, all three times to
+/// the nanosecond, hard links, devices, extended attributes and ACLs.
+#[track_caller]
+pub(crate) fn digest(dir: &Path) -> (blake3::Hash, u64) {
+    let mut tar = Command::new("tar");
+    // Nothing of tar's own: it would put its process number into the names of headers (and of sparse files).
+    tar.args([
+        "--create",
+        "--format=posix",
+        "--pax-option=exthdr.name=%d/PaxHeaders/%f",
+    ])
+    .args([
+        "--sort=name",
+        "--numeric-owner",
+        "--acls",
+        "--xattrs",
+        "--xattrs-include=*",
+    ])
+    .arg("--directory")
+    .arg(dir)
+    .arg(".");
+    let mut child = tar.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stream = child.stdout.take().unwrap();
+    let (mut hasher, mut len, mut buf) = (blake3::Hasher::new(), 0, vec![0; 1 << 18]);
+    loop {
+        let count = stream.read(&mut buf).unwrap();
+        if count == 0 {
+            break;
         }
-        let status = child.wait().unwrap();
-        assert!(status.success(), "{tar:?}: {status}");
-        (hasher.finalize(), len)
+        hasher.update(&buf[..count]);
+        len += u64::try_from(count).unwrap();
     }
-}
-
-impl Drop for KernelMount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{tar:?}: {status}");
+    (hasher.finalize(), len)
 }

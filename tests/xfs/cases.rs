@@ -11,11 +11,12 @@ use vaultfs::fs::xfs::Xfs;
 use vaultfs::fs::{Error, FileSystem, Inode};
 use vaultfs::image::ReadAt;
 
-use crate::damage::{BLOCK, Kind, Memory, Structure, structures, survive, version_5};
+use crate::damage::{BLOCK, Kind, Structure, change_sealed, structures, survive, version_5};
 use crate::files::{self, assert_same, can_loop_mount};
+use crate::hostile::Patched;
 use crate::images::{Image, kernels, open, ours, seal};
 
-fn reader(memory: &Arc<Memory>) -> Xfs {
+fn reader(memory: &Arc<Patched>) -> Xfs {
     Xfs::open(Arc::clone(memory) as Arc<dyn ReadAt>).unwrap()
 }
 
@@ -24,7 +25,7 @@ fn find(fs: &Xfs, name: &str) -> Inode {
 }
 
 /// The inode of a number, by the number that it has in itself.
-fn inode_of(memory: &Memory, inode: Inode) -> Structure {
+fn inode_of(memory: &Patched, inode: Inode) -> Structure {
     let all = structures(memory, true);
     let is_it = |structure: &&Structure| {
         let at = structure.range.start;
@@ -34,7 +35,7 @@ fn inode_of(memory: &Memory, inode: Inode) -> Structure {
 }
 
 /// Blocks of a kind that belong to an inode.
-fn blocks_of(memory: &Memory, kind: Kind, owner_at: usize, inode: Inode) -> Vec<Structure> {
+fn blocks_of(memory: &Patched, kind: Kind, owner_at: usize, inode: Inode) -> Vec<Structure> {
     let mut all = structures(memory, true);
     all.retain(|structure| {
         let at = structure.range.start + owner_at;
@@ -79,7 +80,9 @@ fn impossible_superblocks_are_refused() {
     let superblock = &structures(&memory, true)[0];
     for (at, values) in cases {
         for value in values {
-            let old = memory.change(superblock, |bytes| bytes[at..at + value.len()].copy_from_slice(value));
+            let old = change_sealed(&memory, superblock, |bytes| {
+                bytes[at..at + value.len()].copy_from_slice(value)
+            });
             let opened = Xfs::open(Arc::clone(&memory) as Arc<dyn ReadAt>);
             assert!(opened.is_err(), "{value:x?} at {at}");
             memory.write(0, &old);
@@ -132,13 +135,15 @@ fn a_log_that_cannot_be_is_damage_of_the_log_only() {
         (96, &1_u32.to_be_bytes()),
     ];
     for (at, value) in cases {
-        let old = memory.change(&superblock, |bytes| bytes[at..at + value.len()].copy_from_slice(value));
+        let old = change_sealed(&memory, &superblock, |bytes| {
+            bytes[at..at + value.len()].copy_from_slice(value)
+        });
         let fs = reader(&memory);
         assert_eq!(fs.summary().notes.len(), 1, "{value:x?} at {at}: {:?}", fs.summary());
         assert_eq!(survive(&memory), Some(0));
         memory.write(0, &old);
     }
-    let old = memory.change(&superblock, |bytes| bytes[48..56].fill(0));
+    let old = change_sealed(&memory, &superblock, |bytes| bytes[48..56].fill(0));
     assert!(reader(&memory).summary().notes[0].contains("another device"));
     memory.write(0, &old);
 }
@@ -153,7 +158,7 @@ fn a_negative_size_is_damage_of_that_inode_only() {
     for name in ["plain", "100 names", "long link"] {
         let inode = find(&fs, name);
         let structure = inode_of(&memory, inode);
-        let old = memory.change(&structure, |bytes| {
+        let old = change_sealed(&memory, &structure, |bytes| {
             bytes[56..64].copy_from_slice(&(1_u64 << 63).to_be_bytes())
         });
         assert!(is_corrupt(fs.attr(inode)), "{name}");
@@ -172,7 +177,7 @@ fn a_largest_size_costs_nothing() {
     let fs = reader(&memory);
     let inode = find(&fs, "many extents");
     let structure = inode_of(&memory, inode);
-    memory.change(&structure, |bytes| {
+    change_sealed(&memory, &structure, |bytes| {
         bytes[56..64].copy_from_slice(&(u64::MAX >> 1).to_be_bytes())
     });
     let began = Instant::now();
@@ -201,7 +206,9 @@ fn circles_in_extent_trees_are_damage() {
         let ag_blocks = u64::from(u32::from_be_bytes(memory.get(84..88).try_into().unwrap()));
         let ag_log = u64::from(memory.get(124..125)[0]);
         let number = ((number as u64 / ag_blocks) << ag_log) | (number as u64 % ag_blocks);
-        let old = memory.change(leaf, |bytes| bytes[16..24].copy_from_slice(&number.to_be_bytes()));
+        let old = change_sealed(&memory, leaf, |bytes| {
+            bytes[16..24].copy_from_slice(&number.to_be_bytes())
+        });
         undo.push((leaf.range.start, old));
     }
     assert!(is_corrupt(fs.extents(inode, 0..1 << 40)));
@@ -214,7 +221,7 @@ fn circles_in_extent_trees_are_damage() {
     let height = memory.get(structure.range.start + 176..structure.range.start + 178);
     let height = u16::from_be_bytes(height.try_into().unwrap());
     for level in [height - 1, height + 1, 9, 16, 0, 0xffff] {
-        let old = memory.change(&structure, |bytes| {
+        let old = change_sealed(&memory, &structure, |bytes| {
             bytes[176..178].copy_from_slice(&level.to_be_bytes())
         });
         let answer = fs.extents(inode, 0..1);
@@ -237,7 +244,7 @@ fn circles_in_hash_trees_do_not_hide_names() {
     let nodes = blocks_of(&memory, Kind::Node, 48, dir);
     assert_eq!(nodes.len(), 1);
     // Every child of the node is the node itself.
-    let old = memory.change(&nodes[0], |bytes| {
+    let old = change_sealed(&memory, &nodes[0], |bytes| {
         let root = ((1_u64 << 35) / BLOCK as u64) as u32;
         bytes[64..]
             .chunks_exact_mut(8)
@@ -249,7 +256,7 @@ fn circles_in_hash_trees_do_not_hide_names() {
     // Every leaf goes on with the first, and all hashes are the same.
     let mut undo = Vec::new();
     for leaf in blocks_of(&memory, Kind::DirectoryLeaf, 48, dir) {
-        let old = memory.change(&leaf, |bytes| {
+        let old = change_sealed(&memory, &leaf, |bytes| {
             let first = ((1_u64 << 35) / BLOCK as u64) as u32 + 1;
             bytes[..4].copy_from_slice(&first.to_be_bytes());
             bytes[64..].chunks_exact_mut(8).for_each(|entry| entry[..4].fill(0xff));
@@ -280,7 +287,7 @@ fn circles_of_attribute_leaves_are_damage() {
     for same in [false, true] {
         let mut undo = Vec::new();
         for leaf in &leaves {
-            let old = memory.change(leaf, |bytes| {
+            let old = change_sealed(&memory, leaf, |bytes| {
                 bytes[..4].copy_from_slice(&1_u32.to_be_bytes());
                 if same {
                     // No entries: nothing whose order could be wrong.
@@ -383,7 +390,7 @@ fn a_file_on_the_realtime_device_is_unsupported() {
     let fs = reader(&memory);
     let inode = find(&fs, "plain");
     let structure = inode_of(&memory, inode);
-    memory.change(&structure, |bytes| bytes[91] |= 1);
+    change_sealed(&memory, &structure, |bytes| bytes[91] |= 1);
     match fs.extents(inode, 0..1) {
         Err(Error::Unsupported { feature }) => assert!(feature.contains("realtime"), "{feature}"),
         other => panic!("{other:?}"),

@@ -8,16 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::RwLock;
 use rustix::fs::{FallocateFlags, XattrFlags};
 use vaultfs::fs::FileSystem;
 use vaultfs::fs::xfs::Xfs;
-use vaultfs::image::{ReadAt, Result, check_range};
+use vaultfs::image::ReadAt;
 
 use crate::common::Random;
 use crate::files::{self, can_loop_mount};
 use crate::fill;
-use crate::hostile::walk;
+use crate::hostile::{Patched, walk};
 use crate::images::{Image, seal};
 use crate::version4;
 
@@ -25,58 +24,6 @@ use crate::version4;
 pub const BLOCK: usize = 1024;
 /// Bytes of an inode.
 pub const INODE: usize = 512;
-
-/// An image in memory that can be changed in place.
-pub struct Memory {
-    bytes: RwLock<Vec<u8>>,
-}
-
-impl Memory {
-    pub fn load(path: &Path) -> Arc<Self> {
-        let bytes = RwLock::new(fs::read(path).unwrap());
-        Arc::new(Self { bytes })
-    }
-
-    /// Writes bytes; gives the ones that were there.
-    pub fn write(&self, at: usize, new: &[u8]) -> Vec<u8> {
-        let mut bytes = self.bytes.write();
-        let old = bytes[at..at + new.len()].to_vec();
-        bytes[at..at + new.len()].copy_from_slice(new);
-        old
-    }
-
-    pub fn get(&self, range: Range<usize>) -> Vec<u8> {
-        self.bytes.read()[range].to_vec()
-    }
-
-    /// Changes a structure, and makes its checksum fit.
-    pub fn change(&self, structure: &Structure, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-        let mut bytes = self.get(structure.range.clone());
-        change(&mut bytes);
-        if let Some(crc_at) = structure.crc_at {
-            seal(&mut bytes, crc_at);
-        }
-        self.write(structure.range.start, &bytes)
-    }
-}
-
-impl ReadAt for Memory {
-    fn len(&self) -> u64 {
-        self.bytes.read().len() as u64
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        check_range(offset, buf.len(), self.len())?;
-        let start = usize::try_from(offset).unwrap();
-        buf.copy_from_slice(&self.bytes.read()[start..start + buf.len()]);
-        Ok(())
-    }
-    fn next_data(&self, offset: u64) -> Result<Option<u64>> {
-        Ok((offset < self.len()).then_some(offset))
-    }
-    fn next_hole(&self, _: u64) -> Result<u64> {
-        Ok(self.len())
-    }
-}
 
 /// Kinds of metadata, as their magics tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,9 +47,22 @@ pub struct Structure {
     pub crc_at: Option<usize>,
 }
 
+/// Changes a structure, and makes its checksum fit; gives the bytes that were there.
+pub fn change_sealed(memory: &Patched, structure: &Structure, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let mut bytes = memory.get(structure.range.clone());
+    change(&mut bytes);
+    if let Some(crc_at) = structure.crc_at {
+        seal(&mut bytes, crc_at);
+    }
+    memory.write(structure.range.start, &bytes)
+}
+
 /// Finds metadata by its magics.
-pub fn structures(memory: &Memory, version_5: bool) -> Vec<Structure> {
-    let bytes = memory.bytes.read();
+pub fn structures(memory: &Patched, version_5: bool) -> Vec<Structure> {
+    memory.look(|bytes| structures_in(bytes, version_5))
+}
+
+fn structures_in(bytes: &[u8], version_5: bool) -> Vec<Structure> {
     let mut found = vec![Structure {
         kind: Kind::Superblock,
         range: 0..512,
@@ -180,27 +140,27 @@ pub fn little_of_everything(root: &Path) {
 }
 
 /// A version 5 image of 20 MiB, filled by the kernel.
-pub fn version_5() -> Arc<Memory> {
+pub fn version_5() -> Arc<Patched> {
     let image = Image::new(20, "-b size=1024 -l size=4m");
     image.fill(little_of_everything);
-    Memory::load(&image.path())
+    Patched::load(&image.path())
 }
 
 /// A version 4 image with the same sizes, filled by mkfs.xfs.
-pub fn version_4() -> Arc<Memory> {
+pub fn version_4() -> Arc<Patched> {
     let image = version4::small("-m crc=0 -b size=1024 -i size=512 -l size=4m");
-    Memory::load(&image.path())
+    Patched::load(&image.path())
 }
 
 /// Opens and walks; gives the number of errors, or `None` if it did not open.
-pub fn survive(memory: &Arc<Memory>) -> Option<usize> {
+pub fn survive(memory: &Arc<Patched>) -> Option<usize> {
     let volume: Arc<dyn ReadAt> = Arc::clone(memory) as Arc<dyn ReadAt>;
     let fs: Arc<dyn FileSystem> = Arc::new(Xfs::open(Arc::clone(&volume)).ok()?);
     Some(walk(&fs, &volume))
 }
 
 /// Damages `rounds` times, and undoes it each time.
-fn damage(memory: &Arc<Memory>, version_5: bool, rounds: u64, seed: u64) {
+fn damage(memory: &Arc<Patched>, version_5: bool, rounds: u64, seed: u64) {
     // Kinds are equally likely, however many files there are.
     let mut kinds = HashMap::<Kind, Vec<Structure>>::new();
     for structure in structures(memory, version_5) {
@@ -225,7 +185,7 @@ fn damage(memory: &Arc<Memory>, version_5: bool, rounds: u64, seed: u64) {
             if random.below(4) == 0 {
                 structure.crc_at = None;
             }
-            let old = memory.change(&structure, |bytes| {
+            let old = change_sealed(memory, &structure, |bytes| {
                 for _ in 0..=random.below(6) {
                     change(&mut random, bytes);
                 }
@@ -295,8 +255,7 @@ fn soak_many_damaged_xfs_images_are_survived() {
 }
 
 /// The records of a log, each with its headers and body, as far as they do not go over the end of the log.
-fn records(memory: &Memory) -> Vec<Range<usize>> {
-    let bytes = memory.bytes.read();
+fn records(bytes: &[u8]) -> Vec<Range<usize>> {
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
     let mut found = Vec::new();
     for at in (0..bytes.len()).step_by(512) {
@@ -352,18 +311,24 @@ fn change_record(random: &mut Random, record: &mut [u8]) {
     }
 }
 
-#[test]
-fn every_damaged_log_is_survived() {
-    if !can_loop_mount() {
-        return;
-    }
+/// A little of everything on a file system that went down, with much of it in the log only.
+pub fn with_log() -> Image {
     let image = Image::new(20, "-b size=1024 -l size=4m");
     image.fill(|root| {
         little_of_everything(root);
         files::run(&["xfs_io", "-x", "-c", "shutdown -f", root.to_str().unwrap()]);
     });
-    let memory = Memory::load(&image.path());
-    let records = records(&memory);
+    image
+}
+
+#[test]
+fn every_damaged_log_is_survived() {
+    if !can_loop_mount() {
+        return;
+    }
+    let image = with_log();
+    let memory = Patched::load(&image.path());
+    let records = memory.look(records);
     assert_eq!(survive(&memory), Some(0), "the image is sound before");
     let (began, mut random, mut replayed, mut errors) = (Instant::now(), Random::new(0x5846_5303), 0, 0);
     for _ in 0..4000 {

@@ -9,14 +9,15 @@ use vaultfs::fs::{Error, FileSystem};
 use vaultfs::image::{self, ReadAt};
 
 use crate::common::Random;
-use crate::damage::{Memory, little_of_everything};
-use crate::files::{self, can_loop_mount};
+use crate::damage::with_log;
+use crate::files::can_loop_mount;
 use crate::fill;
+use crate::hostile::Patched;
 use crate::images::Image;
 
 /// A volume that counts what is read, and fails after a number of reads.
 struct Counted {
-    memory: Arc<Memory>,
+    memory: Arc<Patched>,
     reads: AtomicU64,
     bytes: AtomicU64,
     limit: AtomicU64,
@@ -25,7 +26,7 @@ struct Counted {
 impl Counted {
     fn load(path: &Path) -> Arc<Self> {
         Arc::new(Self {
-            memory: Memory::load(path),
+            memory: Patched::load(path),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
@@ -105,11 +106,7 @@ fn a_read_that_fails_is_neither_damage_nor_absence() {
     if !can_loop_mount() {
         return;
     }
-    let image = Image::new(20, "-b size=1024 -l size=4m");
-    image.fill(|root| {
-        little_of_everything(root);
-        files::run(&["xfs_io", "-x", "-c", "shutdown -f", root.to_str().unwrap()]);
-    });
+    let image = with_log();
     let volume = Counted::load(&image.path());
     let mut random = Random::new(17);
     let failed = |error: Option<Error>, what: &str| {

@@ -1,18 +1,14 @@
-//! `backup`: one backup of a server or a disk.
+//! `backup`: one backup of a server, a disk or a file system.
 
 use super::super::exit::Code;
 use super::super::output;
-use super::super::request::{self, BackupRequest, Boot, DiskRequest};
+use super::super::request::{self, BackupRequest, Boot, DiskRequest, Source};
 use super::super::{Context, args};
 use super::{exact_size, fields};
-use crate::backup::{self, DiskInput, Environment, Hooks};
-use crate::mount::signals;
+use crate::backup::{self, DiskInput, Environment, Hooks, Input};
 use crate::vault::{Manifest, Vault};
 use crate::{clock, source};
-use anyhow::Context as _;
 use std::num::NonZero;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// zstd's own default, and the best trade on disks (docs/performance.md).
 const DEFAULT_LEVEL: i32 = 3;
@@ -21,11 +17,8 @@ const DEFAULT_LEVEL: i32 = 3;
 pub(in super::super) fn run(context: &Context, args: &args::Backup) -> anyhow::Result<Code> {
     let checked = request::backup(&args.resource)?;
     let vault = super::open(&args.vault)?;
-    let cancel = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&cancel);
     // The --after command must run on Ctrl-C, too: it may be what thaws the source.
-    let watch = signals::catch().and_then(|caught| caught.watch(move || stop.store(true, Ordering::Relaxed)));
-    let _watch = watch.context("catching signals failed")?;
+    let (cancel, _watch) = super::cancelled_by_signals()?;
     let monitor = context.monitor();
     let environment = Environment {
         monitor: &*monitor,
@@ -36,17 +29,25 @@ pub(in super::super) fn run(context: &Context, args: &args::Backup) -> anyhow::R
     drop(monitor);
     match ended {
         Ok(report) => {
-            answer(context, &report.manifest)?;
-            Ok(Code::Done)
+            answer(context, &report.manifest, report.excluded)?;
+            Ok(code_for(&report.manifest))
         }
         Err(error) => after_commit(context, &vault, error),
+    }
+}
+
+/// A backup that lacks files is not what was asked for, and still worth having.
+fn code_for(manifest: &Manifest) -> Code {
+    match manifest.tree() {
+        Some(tree) if !tree.is_complete() => Code::Partial,
+        _ => Code::Done,
     }
 }
 
 /// A backup that is committed is shown, even if the command after it failed.
 fn after_commit(context: &Context, vault: &Vault, error: backup::Error) -> anyhow::Result<Code> {
     if let backup::Error::AfterCommit { address, .. } = &error {
-        answer(context, &vault.load(address)?)?;
+        answer(context, &vault.load(address)?, 0)?;
     }
     Err(error.into())
 }
@@ -55,6 +56,7 @@ fn with_hooks(checked: BackupRequest, resource: &args::Resource) -> backup::Requ
     let options = match resource {
         args::Resource::Server(server) => &server.options,
         args::Resource::Disk(disk) => &disk.options,
+        args::Resource::Filesystem(tree) => &tree.options,
     };
     // Two threads for each core: while one waits for the source, another one compresses.
     let threads = std::thread::available_parallelism()
@@ -62,7 +64,10 @@ fn with_hooks(checked: BackupRequest, resource: &args::Resource) -> backup::Requ
         .saturating_mul(2);
     backup::Request {
         resource: checked.resource,
-        disks: checked.disks.into_iter().map(input).collect(),
+        input: match checked.source {
+            Source::Disks(disks) => Input::Disks(disks.into_iter().map(input).collect()),
+            Source::Tree(tree) => Input::Tree(tree),
+        },
         tags: checked.tags,
         facts: checked.facts,
         consistency: checked.consistency,
@@ -85,21 +90,39 @@ fn input(disk: DiskRequest) -> DiskInput {
     }
 }
 
-fn answer(context: &Context, manifest: &Manifest) -> anyhow::Result<()> {
-    output::answer(context.form, || text(manifest), || manifest.to_json())
+fn answer(context: &Context, manifest: &Manifest, excluded: u64) -> anyhow::Result<()> {
+    output::answer(
+        context.form,
+        || text(manifest, excluded),
+        || {
+            let mut json = manifest.to_json();
+            if let Some(tree) = json.get_mut("tree").and_then(serde_json::Value::as_object_mut) {
+                tree.insert("excluded".to_owned(), excluded.into());
+            }
+            json
+        },
+    )
 }
 
-fn text(manifest: &Manifest) -> String {
+fn text(manifest: &Manifest, excluded: u64) -> String {
     let json = manifest.to_json();
     let address = json
         .get("address")
         .and_then(serde_json::Value::as_str)
         .unwrap_or_default();
-    fields(&[
-        ("backup", address.to_owned()),
-        ("logical", exact_size(manifest.sizes().logical)),
-        ("data", exact_size(manifest.sizes().data)),
-        ("new", exact_size(manifest.sizes().new)),
-        ("stored", exact_size(manifest.sizes().stored)),
-    ])
+    let sizes = manifest.sizes();
+    let mut lines = vec![("backup", address.to_owned())];
+    if let Some(tree) = manifest.tree() {
+        let counts = &tree.statistics;
+        lines.push(("files", counts.files.to_string()));
+        lines.push(("directories", counts.directories.to_string()));
+        lines.push(("others", counts.others.to_string()));
+        lines.push(("excluded", excluded.to_string()));
+        lines.push(("not stored", tree.unread.to_string()));
+    }
+    lines.push(("logical", exact_size(sizes.logical)));
+    lines.push(("data", exact_size(sizes.data)));
+    lines.push(("new", exact_size(sizes.new)));
+    lines.push(("stored", exact_size(sizes.stored)));
+    fields(&lines)
 }

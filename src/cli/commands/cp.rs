@@ -2,17 +2,12 @@
 
 use super::super::exit::Code;
 use super::super::{Context, args, output, request};
-use crate::bytes::size_text;
-use crate::extract::{self, Depth, Environment, Existing, Options, Owners, Report, Source};
-use crate::mount::signals;
+use super::copied;
+use crate::extract::{self, Act, Depth, Environment, Existing, Extra, Options, Owners, Source};
 use crate::tree::Tree;
 use crate::tree::resolve::LastLink;
-use anyhow::Context as _;
-use serde_json::json;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Copies what the paths name and says what could not be copied.
 pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Result<Code> {
@@ -37,19 +32,25 @@ pub(in super::super) fn run(context: &Context, args: &args::Cp) -> anyhow::Resul
             Err(error) => code = super::complain(&error),
         }
     }
-    let cancel = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&cancel);
-    let watch = signals::catch().and_then(|caught| caught.watch(move || stop.store(true, Ordering::Relaxed)));
-    let _watch = watch.context("catching signals failed")?;
+    let (cancel, _watch) = super::cancelled_by_signals()?;
     let monitor = context.monitor();
     let environment = Environment {
         monitor: &*monitor,
         cancel: &cancel,
+        steps: None,
     };
     let report = extract::run(&tree, sources, &args.target, options(args), environment)?;
     drop(monitor);
-    output::answer(context.form, || text(&report), || json(&report))?;
-    Ok(if code == Code::Done { code_of(&report) } else { code })
+    output::answer(
+        context.form,
+        || copied::text("copied", &report),
+        || copied::json(&report).into(),
+    )?;
+    Ok(if code == Code::Done {
+        copied::code_of(&report)
+    } else {
+        code
+    })
 }
 
 fn source<'a>(tree: &'a Tree, path: &OsStr, args: &args::Cp) -> anyhow::Result<Source<'a>> {
@@ -81,66 +82,8 @@ fn options(args: &args::Cp) -> Options {
         } else {
             Existing::Refuse
         },
+        extra: Extra::Leave,
+        act: Act::Perform,
         workers: None,
     }
-}
-
-/// Damage and silence of the vault have their codes; anything else that was not copied leaves the work done in part.
-fn code_of(report: &Report) -> Code {
-    let failures = &report.failures;
-    match (failures.damaged, failures.unreachable, failures.other) {
-        (0, 0, 0) => Code::Done,
-        (0, 0, _) => Code::Partial,
-        (0, _, _) => Code::Unreachable,
-        _ => Code::Damaged,
-    }
-}
-
-fn text(report: &Report) -> String {
-    let counts = [
-        (report.files, "files"),
-        (report.directories, "directories"),
-        (report.symlinks, "symbolic links"),
-        (report.hard_links, "hard links"),
-        (report.specials, "devices, pipes and sockets"),
-    ];
-    let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
-    let copied = if counts.is_empty() {
-        "nothing".into()
-    } else {
-        counts.join(", ")
-    };
-    let mut text = format!("copied {copied}; {} of data\n", size_text(report.bytes));
-    for (kind, count) in &report.not_kept {
-        text.push_str(&format!("{kind} not kept: {count}\n"));
-    }
-    let failures = &report.failures;
-    for (count, what) in [
-        (failures.damaged, "damaged in the vault"),
-        (failures.unreachable, "not delivered by the vault"),
-        (failures.other, "for other reasons"),
-    ] {
-        if count > 0 {
-            text.push_str(&format!("not copied, {what}: {count}\n"));
-        }
-    }
-    text
-}
-
-fn json(report: &Report) -> serde_json::Value {
-    json!({
-        "files": report.files,
-        "directories": report.directories,
-        "symlinks": report.symlinks,
-        "hard_links": report.hard_links,
-        "specials": report.specials,
-        "bytes": report.bytes,
-        "not_kept": report.not_kept,
-        "errors": {
-            "damaged": report.failures.damaged,
-            "unreachable": report.failures.unreachable,
-            "other": report.failures.other,
-        },
-    })
 }

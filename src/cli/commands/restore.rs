@@ -1,4 +1,6 @@
-//! `restore`: a disk of a backup to a file, a block device or a qcow2 image.
+//! `restore`: a disk of a backup to a file, a block device or a qcow2 image, the tree of a file system to a directory.
+
+mod files;
 
 use super::super::exit::Code;
 use super::super::{Context, args, output, request};
@@ -6,24 +8,70 @@ use crate::bytes::size_text;
 use crate::chunk::Reader;
 use crate::image::disk::DiskImage;
 use crate::restore::{self, Existing, Options, Report, Target};
-use crate::vault::{Address, Disk, Manifest};
+use crate::source::Format;
+use crate::vault::{Address, AddressSpec, Disk, Manifest, ResourceKind};
 use serde_json::json;
 use std::sync::Arc;
 
 /// Memory for decoded chunks; every chunk is wanted once.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// Restores one disk and verifies what was written.
+/// Restores what the address names: both kinds of content are put back by this one command.
 pub(in super::super) fn run(context: &Context, args: &args::Restore) -> anyhow::Result<Code> {
     let spec = request::address(&args.address)?;
+    if spec.resource().kind == ResourceKind::Filesystem {
+        refuse_for_files(args)?;
+        return files::run(context, args, &spec);
+    }
+    refuse_for_disks(args)?;
+    disk(context, args, &spec)
+}
+
+/// Refuses what only a disk has a meaning for.
+fn refuse_for_files(args: &args::Restore) -> Result<(), request::Usage> {
+    let given = [
+        ("--disk", args.disk.name.is_some()),
+        ("--format", args.disk.format.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(request::Usage(format!(
+            "{} is a file system: files in a directory, no disk; leave out {option}",
+            args.address
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what only the tree of a file system has a meaning for.
+fn refuse_for_disks(args: &args::Restore) -> Result<(), request::Usage> {
+    let tree = &args.tree;
+    let given = [
+        ("--dry-run", tree.dry_run),
+        ("--include", !tree.include.is_empty()),
+        ("--delete", tree.delete),
+        ("--checksum", tree.checksum),
+        ("--owners", tree.owners.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(request::Usage(format!(
+            "{option} is for file systems, and {} holds disks, which are restored whole; for files in them there is \
+             vaultfs cp",
+            args.address
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Restores one disk and verifies what was written.
+fn disk(context: &Context, args: &args::Restore, spec: &AddressSpec) -> anyhow::Result<Code> {
     let vault = super::open(&args.vault)?;
-    let address = vault.resolve(&spec)?;
+    let address = vault.resolve(spec)?;
     let manifest = vault.load(&address)?;
-    let disk = choose(&manifest, args.disk.as_deref())?;
+    let disk = choose(&manifest, args.disk.name.as_deref())?;
     let image = DiskImage::open(&Reader::new(vault, CACHE_BYTES), &address, disk);
     let target = Target {
         path: args.to.clone(),
-        format: args.format,
+        format: args.disk.format.unwrap_or(Format::Raw),
         existing: if args.force {
             Existing::Overwrite
         } else {

@@ -4,10 +4,11 @@ use super::super::exit::Code;
 use super::super::output::{self, Align, Form};
 use super::super::{Context, args, request};
 use super::{exact_size, fields, tags_text};
-use crate::bytes::size_text;
+use crate::bytes::{size_text, to_u64};
 use crate::chunk::Reader;
 use crate::clock::{Point, rfc3339};
 use crate::tree::Contents;
+use crate::vault::manifest::Tree;
 use crate::vault::{Disk, Manifest};
 use serde_json::Value;
 
@@ -55,7 +56,54 @@ fn text(address: &str, manifest: &Manifest, json: &Value) -> String {
         ("new", exact_size(manifest.sizes().new)),
         ("stored", exact_size(manifest.sizes().stored)),
     ]);
-    head + "\n" + &disks(manifest) + &volumes(json) + &root(json) + &problems(json) + &facts(manifest)
+    let content = match manifest.tree() {
+        Some(tree) => files(tree),
+        None => disks(manifest) + &volumes(json) + &root(json) + &problems(json),
+    };
+    head + "\n" + &content + &facts(manifest)
+}
+
+/// Files that could not be stored of which the text tells.
+const UNREAD_TOLD: usize = 20;
+
+/// What a file system's backup holds, and what it does not.
+fn files(tree: &Tree) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let numbers = tree.statistics;
+    let mut told = fields(&[
+        ("source", text(&tree.source)),
+        ("files", numbers.files.to_string()),
+        ("directories", numbers.directories.to_string()),
+        ("links, devices, pipes and sockets", numbers.others.to_string()),
+        (
+            "not stored as they are",
+            if tree.is_complete() {
+                String::new()
+            } else {
+                tree.unread.to_string()
+            },
+        ),
+    ]);
+    let problems = tree.problems.iter().take(UNREAD_TOLD);
+    let line = |path: &[u8], why: &str| output::printable(&format!("{}: {why}", text(path)));
+    let lines: Vec<String> = problems
+        .map(|problem| line(&problem.path, &problem.why) + "\n")
+        .collect();
+    if !lines.is_empty() {
+        told.push('\n');
+        told.push_str(&lines.concat());
+    }
+    let more = tree.unread.saturating_sub(to_u64(lines.len()));
+    if more > 0 {
+        let listed = tree.problems.len();
+        let which = if to_u64(listed) < tree.unread {
+            format!("the first {listed}")
+        } else {
+            "them".into()
+        };
+        told.push_str(&format!("and {more} more; --json lists {which}\n"));
+    }
+    told
 }
 
 /// Text from the disks of a backup, safe to show; nothing for null.

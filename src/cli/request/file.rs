@@ -27,7 +27,8 @@ pub(in super::super) fn inside(word: &OsStr) -> Result<&[u8], Usage> {
 
 fn no_file(word: &OsStr) -> Usage {
     Usage(format!(
-        "{} is no file of a backup; write for example servers/web-01/latest/root/etc/fstab or disks/db/latest/disk.img",
+        "{} is no file of a backup; write for example servers/web-01/latest/root/etc/fstab, disks/db/latest/disk.img or \
+         filesystems/home/latest/tree/notes.txt",
         word.display()
     ))
 }

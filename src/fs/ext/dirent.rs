@@ -32,16 +32,7 @@ impl Entry<'_> {
 
     /// The type that the directory tells.
     pub(super) fn file_type(&self) -> Option<FileType> {
-        Some(match self.kind {
-            1 => FileType::File,
-            2 => FileType::Directory,
-            3 => FileType::CharDevice,
-            4 => FileType::BlockDevice,
-            5 => FileType::Fifo,
-            6 => FileType::Socket,
-            7 => FileType::Symlink,
-            _ => return None,
-        })
+        FileType::from_entry(self.kind)
     }
 }
 

@@ -7,7 +7,7 @@ mod shortform;
 
 use super::disk::Disk;
 use super::inode::{Dinode, Fork, Format};
-use crate::fs::{DirEntry, Error, FileType, Inode, Result};
+use crate::fs::{DirEntry, Error, Inode, Result};
 use data::{Block, Entry};
 
 /// Byte of a directory's own space at which data ends and the leaves of the hash tree begin.
@@ -142,18 +142,4 @@ impl<'a> Search<'a> {
     fn found(&self) -> Option<Inode> {
         self.exact.or(self.folded)
     }
-}
-
-/// The type in a directory entry: `XFS_DIR3_FT_*`.
-fn file_type(value: u8) -> Option<FileType> {
-    Some(match value {
-        1 => FileType::File,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }

@@ -73,7 +73,10 @@ fn the_last_link_is_followed_only_when_asked_or_before_a_slash() {
 fn what_is_missing_is_named_with_what_is_there() {
     let (tree, _open) = tree_over(sample());
     for (path, part) in [
-        ("server", "there is no server in the vault; it has disks, servers"),
+        (
+            "server",
+            "there is no server in the vault; it has disks, filesystems, servers",
+        ),
         ("servers/db/latest", "there is no db in servers; it has web"),
         ("disks/db", "there is no db in disks; it is empty"),
         ("servers/web/latest/volume", "it has backup.json, disks, root, volumes"),

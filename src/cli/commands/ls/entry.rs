@@ -1,5 +1,6 @@
 //! One entry of a listing: as a line of `ls -l`, as a JSON object.
 
+use super::super::super::output;
 use crate::clock::{full_time, rfc3339_nanos};
 use crate::fs::{FileType, Timestamp, Xattr};
 use crate::tree::Attributes;
@@ -36,8 +37,8 @@ impl Entry {
     pub(super) fn json(&self) -> Value {
         let attributes = &self.attributes;
         let mut object = Map::new();
-        text(&mut object, "name", &self.name);
-        text(&mut object, "path", &self.path);
+        output::bytes(&mut object, "name", &self.name);
+        output::bytes(&mut object, "path", &self.path);
         let time = |time: Timestamp| json!(rfc3339_nanos(time.seconds, time.nanos));
         // The tree gives 1970 where the file system keeps no time of creation.
         let created = Some(attributes.created).filter(|created| *created != Timestamp::default());
@@ -60,7 +61,7 @@ impl Entry {
             object.extend(fields);
         }
         if let Some(target) = &self.target {
-            text(&mut object, "target", target);
+            output::bytes(&mut object, "target", target);
         }
         if is_device(attributes) {
             let device = json!({ "major": attributes.device.major, "minor": attributes.device.minor });
@@ -169,18 +170,10 @@ fn word(file_type: FileType) -> &'static str {
     }
 }
 
-/// Adds bytes as text; in hexadecimal, too, if they are not all text.
-fn text(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
-    object.insert(key.into(), json!(String::from_utf8_lossy(bytes)));
-    if std::str::from_utf8(bytes).is_err() {
-        object.insert(format!("{key}_hex"), json!(crate::bytes::hex(bytes)));
-    }
-}
-
 /// An attribute: its value as text if it is printable text, else in hexadecimal.
 fn xattr((name, value): &Xattr) -> Value {
     let mut object = Map::new();
-    text(&mut object, "name", name);
+    output::bytes(&mut object, "name", name);
     match std::str::from_utf8(value) {
         Ok(value) if !value.chars().any(char::is_control) => object.insert("value".into(), json!(value)),
         _ => object.insert("value_hex".into(), json!(crate::bytes::hex(value))),

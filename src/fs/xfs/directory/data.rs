@@ -1,6 +1,6 @@
 //! The data blocks of a directory: read in large pieces, parsed entry by entry.
 
-use super::{ADDRESS_LOG, LEAF_SPACE, file_type};
+use super::{ADDRESS_LOG, LEAF_SPACE};
 use crate::bytes::{be_u16, be_u32, be_u64, to_u64, to_usize};
 use crate::fs::xfs::bmap::{self, Run};
 use crate::fs::xfs::disk::{Disk, Header, corrupt};
@@ -102,7 +102,7 @@ impl<'a> Block<'a> {
         let tag = be_u16(entry.get(..len)?, len - 2)?;
         let sound = be_u16(entry, 0) != Some(FREE_TAG) && usize::from(tag) == offset;
         let file_type = if self.typed {
-            file_type(*entry.get(9 + name_len)?)
+            FileType::from_entry(*entry.get(9 + name_len)?)
         } else {
             None
         };

@@ -1,11 +1,10 @@
 //! Directories that fit into their inode.
 
 use super::data::Entry;
-use super::file_type;
 use crate::bytes::{be_u32, be_u64};
 use crate::fs::xfs::disk::Disk;
 use crate::fs::xfs::inode::{Dinode, Fork};
-use crate::fs::{Inode, Result};
+use crate::fs::{FileType, Inode, Result};
 
 /// Gives each entry with its cookie, until `visit` returns `false`; a cookie is the index of the entry.
 ///
@@ -41,7 +40,7 @@ fn parse(bytes: &[u8], number_len: usize, typed: bool, address: u64) -> Option<(
     let name = bytes.get(3..)?.get(..name_len).filter(|name| !name.is_empty())?;
     let after_name = bytes.get(3 + name_len..)?;
     let (kind, after_kind) = match typed {
-        true => (file_type(*after_name.first()?), after_name.get(1..)?),
+        true => (FileType::from_entry(*after_name.first()?), after_name.get(1..)?),
         false => (None, after_name),
     };
     let number = match number_len {
