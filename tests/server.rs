@@ -226,10 +226,18 @@ fn the_root_backed_up_as_files_comes_back_by_mount_and_restore(scene: &Scene) {
     for point in &scene.points {
         let source = point.source("vda");
         let kernel = LoopMount::of_range(&source, root_partition(&source), "noload,noatime");
-        let words = ["backup".as_ref(), scene.vault.as_os_str(), "filesystem".as_ref(), "root".as_ref()];
+        let words = [
+            "backup".as_ref(),
+            scene.vault.as_os_str(),
+            "filesystem".as_ref(),
+            "root".as_ref(),
+        ];
         let words = words.into_iter().chain([kernel.path().as_os_str(), "--json".as_ref()]);
         let report: serde_json::Value = serde_json::from_slice(&succeed(vaultfs(words))).unwrap();
-        sources.push((report["address"].as_str().unwrap().to_owned(), tree_of_directory(kernel.path())));
+        sources.push((
+            report["address"].as_str().unwrap().to_owned(),
+            tree_of_directory(kernel.path()),
+        ));
         stored.push(report["new_bytes"].as_u64().unwrap());
     }
     assert!(stored[1] < stored[0] / 2, "{stored:?}");
@@ -238,10 +246,19 @@ fn the_root_backed_up_as_files_comes_back_by_mount_and_restore(scene: &Scene) {
     for (address, source) in &mut sources {
         assert!(source.len() > 5000, "{address} has {} files", source.len());
         assert_tree(&tree_of_directory(&mount.path(address).join("tree")), source, address);
-        let words = ["restore".as_ref(), scene.vault.as_os_str(), OsStr::new(address), "--to".as_ref()];
+        let words = [
+            "restore".as_ref(),
+            scene.vault.as_os_str(),
+            OsStr::new(address),
+            "--to".as_ref(),
+        ];
         let options = ["--force", "--delete"].map(OsStr::new);
         succeed(vaultfs(words.into_iter().chain([back.as_os_str()]).chain(options)));
-        assert_tree(&restorable(tree_of_directory(&back)), &restorable(std::mem::take(source)), address);
+        assert_tree(
+            &restorable(tree_of_directory(&back)),
+            &restorable(std::mem::take(source)),
+            address,
+        );
     }
     mount.end();
 }

@@ -40,6 +40,12 @@ fn open(word: &OsStr) -> anyhow::Result<Vault> {
     Ok(Vault::open(store)?)
 }
 
+/// The same for a command that runs by itself, at night: it outlasts a store that is away for a while.
+fn open_persistently(word: &OsStr) -> anyhow::Result<Vault> {
+    let store = request::location(word)?.open(|| Ok(s3::Settings::from_environment()?.persistent()))?;
+    Ok(Vault::open(store)?)
+}
+
 /// The tree of a vault as a mount would show it, for one command.
 fn tree(word: &OsStr) -> anyhow::Result<Tree> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

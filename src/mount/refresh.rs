@@ -13,6 +13,8 @@ use crate::tree::Tree;
 const PAUSE: Duration = Duration::from_secs(2);
 /// A vault whose listing takes long is looked at less often: looking takes at most one fiftieth of the time.
 const RATIO: u32 = 50;
+/// Time between two looks at a vault that cannot be listed: how long it took says nothing then.
+const RETRY: Duration = Duration::from_secs(10);
 /// How long the end of a mount waits for a look that is going on.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -45,8 +47,9 @@ impl Refresher {
                     Err(error) if !failing => {
                         log::warn!("new backups cannot be looked for: {error}");
                         failing = true;
+                        pause = RETRY;
                     }
-                    Err(_) => {}
+                    Err(_) => pause = RETRY,
                 }
             }
         })?;

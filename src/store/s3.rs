@@ -24,7 +24,7 @@ use object_store::{
     Certificate, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
     StaticCredentialProvider,
 };
-use patience::{Acquaintance, Patience, insist};
+use patience::{Patience, Rapport, insist};
 use settings::{Signer, Style};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,10 +49,10 @@ pub struct S3Store {
     /// Without a limit on the time between two bytes: an upload gets no answer before its end.
     writer: AmazonS3,
     runtime: &'static Runtime,
+    read_patience: Duration,
     write_patience: Duration,
     signed: bool,
-    /// Set once the server has given any answer.
-    known: AtomicBool,
+    rapport: Rapport,
     /// Whether the server keeps two writers of one name apart.
     exclusive: AtomicBool,
     /// Set once the server has said that it knows no conditions on a write.
@@ -84,9 +84,10 @@ impl S3Store {
             reader,
             writer: writer.map_err(|error| refused(format!("cannot be used: {error}")))?,
             runtime: runtime()?,
+            read_patience: settings.read_patience,
             write_patience: settings.write_patience,
             signed: settings.signer != Signer::Nobody,
-            known: AtomicBool::new(false),
+            rapport: Rapport::default(),
             exclusive: AtomicBool::new(false),
             unconditional: AtomicBool::new(false),
         })
@@ -166,34 +167,27 @@ impl S3Store {
         Path::from(self.address.full(key))
     }
 
-    fn acquaintance(&self) -> Acquaintance {
-        if self.known.load(Ordering::Relaxed) {
-            Acquaintance::Known
-        } else {
-            Acquaintance::Stranger
-        }
-    }
-
     /// Runs one request: with credentials at hand, and its error judged.
     async fn ask<T>(&self, request: impl Future<Output = object_store::Result<T>>) -> Result<T, Verdict> {
         if self.signed
             && let Err(error) = self.reader.credentials().get_credential().await
         {
-            return Err(match self.acquaintance() {
-                Acquaintance::Stranger => Verdict::of_credentials(&error),
-                Acquaintance::Known => Verdict::of(&error),
+            return Err(if self.rapport.is_known() {
+                Verdict::of(&error)
+            } else {
+                Verdict::of_credentials(&error)
             });
         }
-        let result = request.await.map_err(|error| Verdict::of(&error));
-        if !matches!(result, Err(Verdict::Unreached(_) | Verdict::NoStore(_))) {
-            self.known.store(true, Ordering::Relaxed);
-        }
-        result
+        request.await.map_err(|error| Verdict::of(&error))
     }
 
     /// Tries until it is done, means something definite, or the time is over; the calling thread waits.
     fn insist<T>(&self, patience: Patience, attempt: impl AsyncFnMut() -> Result<T, Verdict>) -> Result<T, Verdict> {
-        self.runtime.block_on(insist(patience, || self.acquaintance(), attempt))
+        self.runtime.block_on(insist(patience, &self.rapport, attempt))
+    }
+
+    fn reading(&self, len: usize) -> Patience {
+        Patience::reading(self.read_patience, len)
     }
 
     async fn whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Verdict> {
@@ -266,7 +260,7 @@ impl S3Store {
         let full = self.address.full(prefix);
         let (mut found, mut token) = (Vec::new(), None);
         loop {
-            let (keys, next) = self.insist(Patience::reading(0), async || self.page(&full, token.clone()).await)?;
+            let (keys, next) = self.insist(self.reading(0), async || self.page(&full, token.clone()).await)?;
             found.extend(keys);
             if next.is_none() {
                 found.sort_unstable();
@@ -311,7 +305,7 @@ impl S3Store {
 impl Store for S3Store {
     fn get(&self, key: &Key, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(key.as_str());
-        let patience = Patience::reading(to_usize(limit));
+        let patience = self.reading(to_usize(limit));
         let read = self.insist(patience, async || self.whole(&path, limit).await);
         read.map_err(|verdict| match verdict {
             Verdict::TooLarge => super::too_large(key, limit),
@@ -331,7 +325,7 @@ impl Store for S3Store {
             return if size < end { Err(short()) } else { Ok(()) };
         }
         let path = self.path(key.as_str());
-        let patience = Patience::reading(buf.len());
+        let patience = self.reading(buf.len());
         let read = self.insist(patience, async || self.range(&path, offset, buf).await);
         read.map_err(|verdict| match verdict {
             Verdict::Short => short(),
@@ -341,7 +335,7 @@ impl Store for S3Store {
 
     fn head(&self, key: &Key) -> Result<u64> {
         let path = self.path(key.as_str());
-        let size = self.insist(Patience::reading(0), async || self.size(&path).await);
+        let size = self.insist(self.reading(0), async || self.size(&path).await);
         size.map_err(|verdict| self.error("look up", key.as_str(), verdict))
     }
 
@@ -367,7 +361,7 @@ impl Store for S3Store {
         // The answer to DELETE is the same whether there was an object or not.
         self.head(key)?;
         let path = self.path(key.as_str());
-        let deleted = self.insist(Patience::reading(0), async || self.ask(self.writer.delete(&path)).await);
+        let deleted = self.insist(self.reading(0), async || self.ask(self.writer.delete(&path)).await);
         deleted.map_err(|verdict| self.error("delete", key.as_str(), verdict))
     }
 

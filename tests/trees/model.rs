@@ -4,8 +4,8 @@ use super::Scene;
 use crate::common::Random;
 use crate::files::{assert_same, restorable, tree_of_directory};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, Timespec, Timestamps, XattrFlags, fallocate, lremovexattr,
-    lsetxattr, mknodat, renameat_with, utimensat,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, Timespec, Timestamps, XattrFlags, fallocate,
+    lremovexattr, lsetxattr, mknodat, renameat_with, utimensat,
 };
 use std::ffi::OsStr;
 use std::fs;
@@ -223,7 +223,11 @@ fn live(scene: &Scene, seed: u64) {
         let address = format!("filesystems/{name}/{}", points[number]);
         scene.restore_point(&address, &to, &options);
         let what = format!("seed {seed}, {address} restored");
-        assert_same(&restorable(tree_of_directory(&to)), &restorable(as_they_were[number].clone()), &what);
+        assert_same(
+            &restorable(tree_of_directory(&to)),
+            &restorable(as_they_were[number].clone()),
+            &what,
+        );
     }
 }
 

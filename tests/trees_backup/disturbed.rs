@@ -178,7 +178,7 @@ fn a_file_that_is_cut_off_while_it_is_read_has_the_size_that_was_read() {
     // Whatever was caught: sizes, chunks and digest agree, which reading it checks.
     let backup = desk.latest();
     assert_eq!(
-        backup.file("bad").content().len() as u64,
+        u64::try_from(backup.file("bad").content().len()).unwrap(),
         backup.file("bad").record.size
     );
     desk.rest();

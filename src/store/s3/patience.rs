@@ -1,11 +1,20 @@
 //! How long a request is tried: short attempts, growing pauses, and an end that is kept.
 
 use super::verdict::Verdict;
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// How often a store must say that an object is absent, or short, before it is believed: some answer so for a moment after a write.
-const CONFIRMATIONS: u32 = 3;
+/// How often a store must say that an object is absent, or short, before it is believed: some answer so for a moment after a
+/// write, or when a part of them is down.
+const CONFIRMATIONS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long a read is tried. Together with [`AFTER_SILENCE`] it stays below half a minute: when the kernel's read-ahead has
+/// failed, it asks once more for the page that somebody waits for.
+pub(super) const READ: Duration = Duration::from_secs(20);
+/// How long a server is tried that was given up and has not answered since.
+const AFTER_SILENCE: Duration = Duration::from_secs(4);
+/// How long a server is called that cannot be reached and has not answered once since the program began: the address may be wrong.
+const STRANGER: Duration = Duration::from_secs(6);
 
 /// The bounds of one operation.
 #[derive(Debug, Clone, Copy)]
@@ -16,18 +25,15 @@ pub(super) struct Patience {
     pub(super) attempt: Duration,
     /// Between two attempts, at most.
     pub(super) pause: Duration,
-    /// How long a server is called that has not answered once since the program began.
-    pub(super) stranger: Duration,
 }
 
 impl Patience {
-    /// For what somebody waits for: over within half a minute, with some room for the way back.
-    pub(super) fn reading(len: usize) -> Self {
+    /// For a read of `len` bytes that is tried for `total`.
+    pub(super) fn reading(total: Duration, len: usize) -> Self {
         Self {
-            total: Duration::from_secs(27),
+            total,
             attempt: attempt(Duration::from_secs(6), len),
             pause: Duration::from_secs(2),
-            stranger: Duration::from_secs(6),
         }
     }
 
@@ -37,7 +43,6 @@ impl Patience {
             total,
             attempt: attempt(Duration::from_secs(15), len).min(total),
             pause: Duration::from_secs(15),
-            stranger: Duration::from_secs(6),
         }
     }
 }
@@ -48,19 +53,69 @@ fn attempt(least: Duration, len: usize) -> Duration {
     least.saturating_add(Duration::from_secs(seconds))
 }
 
-/// Whether the server has ever answered this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Acquaintance {
-    Known,
-    Stranger,
+/// Whether the server answers this process: shared by all its requests.
+#[derive(Debug, Default)]
+pub(super) struct Rapport(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last time that a request came to a good or a definite end.
+    answered: Option<Instant>,
+    /// The last time that one was given up.
+    gave_up: Option<Instant>,
+}
+
+impl Rapport {
+    /// Says whether the server has ever answered.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.lock().answered.is_some()
+    }
+
+    /// Says whether a request was given up and none has been answered since.
+    fn is_silent(&self) -> bool {
+        let state = self.0.lock();
+        state.gave_up.is_some() && state.gave_up > state.answered
+    }
+
+    fn answer(&self) {
+        self.0.lock().answered = Some(Instant::now());
+    }
+
+    /// Notes that a request that began at `began` was given up; others may have been answered meanwhile.
+    fn give_up(&self, began: Instant) {
+        let mut state = self.0.lock();
+        if state.answered.is_none_or(|answered| answered < began) {
+            state.gave_up = Some(Instant::now());
+        }
+    }
 }
 
 /// Repeats `attempt` until it succeeds, means something definite, or the time is over.
 ///
-/// Its last failure is returned; `Absent` and `Short` only after several answers.
+/// Its last failure is returned; `Absent` and `Short` only after several answers. After a server was given up, the next requests
+/// give up soon, until one is answered: who reads on in a mount must not wait the whole time again for each piece.
 pub(super) async fn insist<T>(
     patience: Patience,
-    acquaintance: impl Fn() -> Acquaintance,
+    rapport: &Rapport,
+    attempt: impl AsyncFnMut() -> Result<T, Verdict>,
+) -> Result<T, Verdict> {
+    let began = Instant::now();
+    let total = if rapport.is_silent() {
+        patience.total.min(AFTER_SILENCE)
+    } else {
+        patience.total
+    };
+    let result = repeat(Patience { total, ..patience }, rapport, attempt).await;
+    match &result {
+        Err(Verdict::Unreached(_) | Verdict::Failed(_)) => rapport.give_up(began),
+        _ => rapport.answer(),
+    }
+    result
+}
+
+async fn repeat<T>(
+    patience: Patience,
+    rapport: &Rapport,
     mut attempt: impl AsyncFnMut() -> Result<T, Verdict>,
 ) -> Result<T, Verdict> {
     let began = Instant::now();
@@ -81,7 +136,8 @@ pub(super) async fn insist<T>(
                     return Err(verdict);
                 }
             }
-            Verdict::Unreached(_) if acquaintance() == Acquaintance::Stranger => total = total.min(patience.stranger),
+            Verdict::Unreached(_) if !rapport.is_known() => total = total.min(STRANGER),
+            Verdict::Failed(_) if !rapport.is_known() => total = total.min(READ),
             Verdict::Unreached(_) | Verdict::Failed(_) => {}
             _ => return Err(verdict),
         }
@@ -112,25 +168,36 @@ mod tests {
     use super::*;
 
     fn run<T>(patience: Patience, attempt: impl AsyncFnMut() -> Result<T, Verdict>) -> (Result<T, Verdict>, Duration) {
+        with(&Rapport::default(), patience, attempt)
+    }
+
+    fn with<T>(
+        rapport: &Rapport,
+        patience: Patience,
+        attempt: impl AsyncFnMut() -> Result<T, Verdict>,
+    ) -> (Result<T, Verdict>, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         let began = Instant::now();
-        let result = runtime.block_on(insist(patience, || Acquaintance::Known, attempt));
+        let result = runtime.block_on(insist(patience, rapport, attempt));
         (result, began.elapsed())
+    }
+
+    async fn silence() -> Result<(), Verdict> {
+        std::future::pending().await
     }
 
     const SHORT: Patience = Patience {
         total: Duration::from_millis(400),
         attempt: Duration::from_millis(100),
         pause: Duration::from_millis(50),
-        stranger: Duration::from_millis(100),
     };
 
     #[test]
     fn a_server_that_never_answers_is_given_up_in_time() {
-        let (result, took) = run(SHORT, async || std::future::pending::<Result<(), Verdict>>().await);
+        let (result, took) = run(SHORT, silence);
         assert!(matches!(result, Err(Verdict::Failed(_))));
         assert!(took < Duration::from_millis(600), "{took:?}");
     }
@@ -168,7 +235,40 @@ mod tests {
             tries += 1;
             Err::<(), _>(Verdict::Absent)
         });
-        assert_eq!((result, tries), (Err(Verdict::Absent), 3));
+        assert_eq!((result, tries), (Err(Verdict::Absent), 5));
+    }
+
+    #[test]
+    fn a_server_that_was_given_up_is_tried_shortly_until_it_answers() {
+        let rapport = Rapport::default();
+        let long = Patience {
+            total: Duration::from_secs(5),
+            ..SHORT
+        };
+        assert!(with(&rapport, SHORT, silence).0.is_err());
+        let (result, took) = with(&rapport, long, silence);
+        assert!(result.is_err());
+        assert!(took < AFTER_SILENCE + Duration::from_millis(500), "{took:?}");
+        assert!(rapport.is_silent());
+        assert!(with(&rapport, SHORT, async || Ok(())).0.is_ok());
+        assert!(!rapport.is_silent());
+        // Another one that gives up is no sign of silence while this one is answered.
+        let began = Instant::now();
+        rapport.answer();
+        rapport.give_up(began);
+        assert!(!rapport.is_silent());
+    }
+
+    #[test]
+    fn an_address_where_nobody_is_is_given_up_sooner_than_a_server_that_went_away() {
+        let nobody = async || Err::<(), _>(Verdict::Unreached(String::new()));
+        let patience = Patience {
+            total: Duration::from_secs(7),
+            pause: Duration::from_secs(1),
+            ..SHORT
+        };
+        let (result, took) = run(patience, nobody);
+        assert!(result.is_err() && took <= STRANGER, "{took:?}");
     }
 
     #[test]

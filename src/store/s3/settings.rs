@@ -1,5 +1,6 @@
 //! Where the object store is and who asks: from the variables and profile files of the AWS tools, checked before any request.
 
+use super::patience::READ;
 use super::profile::{self, Kind, Profile};
 use crate::store::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -46,10 +47,22 @@ pub struct Settings {
     pub(super) style: Style,
     /// Certificates that are trusted beside the system's.
     pub(super) authorities: Option<PathBuf>,
+    /// How long a read is tried.
+    pub(super) read_patience: Duration,
+    /// How long a write is tried.
     pub(super) write_patience: Duration,
 }
 
 impl Settings {
+    /// The same for work that nobody waits for: its reads are tried for as long as its writes.
+    #[must_use]
+    pub fn persistent(self) -> Self {
+        Self {
+            read_patience: self.write_patience.max(READ),
+            ..self
+        }
+    }
+
     /// Reads the settings of this process.
     ///
     /// # Errors
@@ -91,6 +104,7 @@ impl Settings {
             region: setting(&["AWS_REGION", "AWS_DEFAULT_REGION"], "region").unwrap_or_else(|| "us-east-1".to_owned()),
             signer: signer(&variable, &profile)?,
             authorities: setting(&["AWS_CA_BUNDLE"], "ca_bundle").map(PathBuf::from),
+            read_patience: READ,
             write_patience: match variable("VAULTFS_WRITE_RETRY") {
                 Some(text) => parse_seconds(&text)?,
                 None => WRITE_PATIENCE,

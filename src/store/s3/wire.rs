@@ -156,6 +156,15 @@ async fn look(question: Question, response: HttpResponse) -> Result<HttpResponse
         return Err(HttpError::new(HttpErrorKind::Unknown, answer));
     }
     let (parts, body) = response.into_parts();
+    let is_object = ["etag", "last-modified"]
+        .iter()
+        .any(|name| parts.headers.contains_key(*name));
+    if matches!(question, Question::Object | Question::Range(_)) && !is_object {
+        return Err(HttpError::new(
+            HttpErrorKind::Decode,
+            Unbelievable("no object of an object store"),
+        ));
+    }
     let body = match question {
         Question::Object => body,
         Question::Range(len) => bounded(body, len),
