@@ -1,8 +1,8 @@
 //! A store in a bucket of an S3-compatible object store. Here and below are the only names of the client library and its runtime.
 //!
 //! Every operation has an end of its own: what somebody waits for within half a minute, a write within a time that the user
-//! sets. Inside that time it is tried again ([`patience`]); what an error means is decided in [`verdict`]; no answer is believed
-//! before [`wire`] has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
+//! sets. Inside that time it is tried again (`patience`); what an error means is decided in `verdict`; no answer is believed
+//! before `wire` has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
 
 mod address;
 mod patience;
