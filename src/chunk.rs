@@ -10,6 +10,7 @@ pub mod run;
 
 use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
+use crate::store::again::{self, Failure};
 use crate::store::{self, Key};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::{Footer, Record};
@@ -122,19 +123,16 @@ impl Reader {
     /// As [`chunk`](Self::chunk).
     pub fn fetch(&self, entry: &map::Entry, plain_len: usize, buffer: &mut Vec<u8>) -> Result<()> {
         let record = self.locate(ObjectType::Pack, &entry.id, &entry.pack)?;
-        self.decode(ObjectType::Pack, &entry.pack, &record, buffer)?;
-        if buffer.len() != plain_len {
-            let what = format!("chunk {} has {} bytes instead of {plain_len}", entry.id, buffer.len());
-            let object = key_text(ObjectType::Pack, &entry.pack);
-            return Err(Error::Corrupt { object, what });
-        }
-        if ChunkId::of(buffer) != entry.id {
-            return Err(Error::Corrupt {
-                object: key_text(ObjectType::Pack, &entry.pack),
-                what: format!("chunk {} fails its hash", entry.id),
-            });
-        }
-        Ok(())
+        self.decode(ObjectType::Pack, &entry.pack, &record, buffer, |buffer| {
+            if buffer.len() != plain_len {
+                let len = buffer.len();
+                return Err(format!("chunk {} has {len} bytes instead of {plain_len}", entry.id));
+            }
+            if ChunkId::of(buffer) != entry.id {
+                return Err(format!("chunk {} fails its hash", entry.id));
+            }
+            Ok(())
+        })
     }
 
     /// The encoded bytes of a map page or page list; they match their id, their content is still to be checked.
@@ -157,14 +155,12 @@ impl Reader {
         let id = ChunkId(page.id);
         self.cache.get_or_load(&id, len, |buffer| {
             let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
-            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer)?;
-            if id_of(buffer) != id {
-                return Err(Error::Corrupt {
-                    object: key_text(ObjectType::MetaPack, &page.pack),
-                    what: format!("{what} {id} fails its hash"),
-                });
-            }
-            Ok(())
+            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer, |buffer| {
+                if id_of(buffer) != id {
+                    return Err(format!("{what} {id} fails its hash"));
+                }
+                Ok(())
+            })
         })
     }
 
@@ -177,23 +173,30 @@ impl Reader {
         })
     }
 
-    fn decode(&self, kind: ObjectType, pack: &ObjectId, record: &Record, buffer: &mut Vec<u8>) -> Result<()> {
+    /// Reads the stored bytes of a chunk, decodes them, and lets `check` say what is wrong with the plain ones.
+    fn decode(
+        &self,
+        kind: ObjectType,
+        pack: &ObjectId,
+        record: &Record,
+        buffer: &mut Vec<u8>,
+        check: impl Fn(&[u8]) -> Result<(), String>,
+    ) -> Result<()> {
         let object = || key_text(kind, pack);
         let key = pack_key(kind, pack).map_err(|error| from_vault(error, object()))?;
-        let mut stored = Scratch::take(to_usize(u64::from(record.stored_len)));
-        let read = self
-            .vault
-            .store()
-            .read_range(&key, u64::from(record.offset), &mut stored);
-        read.map_err(|error| from_store(error, object()))?;
-        let plain_len = to_usize(u64::from(record.plain_len));
-        if !codec::decode_into(record.codec, &stored, plain_len, buffer) {
-            return Err(Error::Corrupt {
-                object: object(),
-                what: format!("chunk {} does not decode", record.id),
-            });
-        }
-        Ok(())
+        let store = self.vault.store();
+        again::settle(store, unsteady, || {
+            let mut stored = Scratch::take(to_usize(u64::from(record.stored_len)));
+            let read = store.read_range(&key, u64::from(record.offset), &mut stored);
+            read.map_err(|error| Failure::Final(from_store(error, object())))?;
+            let plain_len = to_usize(u64::from(record.plain_len));
+            let checked = if codec::decode_into(record.codec, &stored, plain_len, buffer) {
+                check(buffer)
+            } else {
+                Err(format!("chunk {} does not decode", record.id))
+            };
+            checked.map_err(|what| Failure::damaged(Error::Corrupt { object: object(), what }, &stored))
+        })
     }
 
     /// The checked footer of a pack, from memory or the store.
@@ -222,7 +225,7 @@ impl Reader {
     fn read_footer(&self, object_type: ObjectType, pack: &ObjectId) -> Result<Footer> {
         let object = key_text(object_type, pack);
         let store = self.vault.store();
-        let read = || -> store::Result<Result<Footer, vault::Error>> {
+        let read = || -> store::Result<(u64, Vec<u8>)> {
             let key = Key::new(object.clone())?;
             let len = store.head(&key)?;
             let tail_len = Footer::tail_guess(len);
@@ -230,13 +233,24 @@ impl Reader {
             if let Some(total) = Footer::total_len(&tail).filter(|total| *total > tail_len && to_u64(*total) <= len) {
                 tail = store.get_range(&key, len.saturating_sub(to_u64(total)), total)?;
             }
-            let frame = self.vault.frame(object_type, *pack);
-            Ok(Footer::decode(&frame, len, &tail, &object))
+            Ok((len, tail))
         };
-        match read() {
-            Ok(footer) => footer.map_err(|error| from_vault(error, object.clone())),
-            Err(error) => Err(from_store(error, object.clone())),
-        }
+        again::settle(store, unsteady, || {
+            let (len, tail) = read().map_err(|error| Failure::Final(from_store(error, object.clone())))?;
+            let footer = Footer::decode(&self.vault.frame(object_type, *pack), len, &tail, &object);
+            footer.map_err(|error| Failure::damaged(from_vault(error, object.clone()), &tail))
+        })
+    }
+}
+
+/// Bytes that were bad in another way each time say nothing about the store.
+fn unsteady(error: Error) -> Error {
+    match error {
+        Error::Corrupt { object, .. } => Error::Unavailable {
+            source: Arc::new(again::unsteady(&object)),
+            object,
+        },
+        other => other,
     }
 }
 

@@ -28,7 +28,8 @@ use crate::bytes::to_usize;
 use crate::chunk::Reader;
 use crate::image::handle::ReadAhead;
 use crate::logging::{self, Destination};
-use crate::store::local::LocalStore;
+use crate::store::location::Location;
+use crate::store::s3;
 use crate::tree::Content;
 use crate::vault::{self, Vault};
 use attach::{Place, VaultPlace};
@@ -159,9 +160,8 @@ pub fn run(request: &MountRequest) -> Result<(), Error> {
     if request.presence == Presence::Background && !second {
         return daemon::launch();
     }
-    let root = PathBuf::from(&request.vault);
-    let (root, place) = prepare(&root, request)?;
-    let content = open(&root, &request.options)?;
+    let (location, place) = prepare(request)?;
+    let content = open(&location, &request.options)?;
     match request.presence {
         Presence::Checked => Ok(()),
         Presence::Foreground => serve::serve(content, &place, &request.options, || Ok(())),
@@ -178,33 +178,46 @@ pub fn run(request: &MountRequest) -> Result<(), Error> {
 }
 
 /// Everything that can be checked before the vault is opened.
-fn prepare(root: &Path, request: &MountRequest) -> Result<(PathBuf, Place), Error> {
-    let root = std::fs::canonicalize(root).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Vault {
-            vault: root.display().to_string(),
-            source: vault::Error::NoVault {
-                path: root.display().to_string(),
-            },
-        },
-        _ => Error::system(format!("resolving {}", root.display()), error),
+fn prepare(request: &MountRequest) -> Result<(Location, Place), Error> {
+    let located = Location::parse(&request.vault).map_err(|error| Error::Vault {
+        vault: request.vault.to_string_lossy().into_owned(),
+        source: error.into(),
     })?;
-    let name = request
-        .options
-        .fsname
-        .as_ref()
-        .map_or_else(|| root.clone().into_os_string(), OsString::from);
-    let vault = VaultPlace::Directory(root.clone());
+    let (location, shown, vault) = match located {
+        Location::Directory(path) => {
+            let root = resolve_vault(&path)?;
+            let shown = root.clone().into_os_string();
+            (Location::Directory(root.clone()), shown, VaultPlace::Directory(root))
+        }
+        bucket @ Location::Bucket(_) => {
+            let shown = OsString::from(bucket.to_string());
+            (bucket, shown, VaultPlace::Elsewhere)
+        }
+    };
+    let name = request.options.fsname.as_ref().map_or(shown, OsString::from);
     let place = attach::prepare(&request.directory, name, &vault, &request.options)?;
-    Ok((root, place))
+    Ok((location, place))
 }
 
-fn open(root: &Path, options: &Options) -> Result<Content, Error> {
+fn resolve_vault(path: &Path) -> Result<PathBuf, Error> {
+    std::fs::canonicalize(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Vault {
+            vault: path.display().to_string(),
+            source: vault::Error::NoVault {
+                path: path.display().to_string(),
+            },
+        },
+        _ => Error::system(format!("resolving {}", path.display()), error),
+    })
+}
+
+fn open(location: &Location, options: &Options) -> Result<Content, Error> {
     let failed = |source| Error::Vault {
-        vault: root.display().to_string(),
+        vault: location.to_string(),
         source,
     };
-    let store = LocalStore::open(root).map_err(|error| failed(error.into()))?;
-    let vault = Vault::open(Arc::new(store)).map_err(failed)?;
+    let store = location.open(s3::Settings::from_environment);
+    let vault = Vault::open(store.map_err(|error| failed(error.into()))?).map_err(failed)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let read_ahead = ReadAhead::new(cores, to_usize(options.cache_bytes));
     Ok(Content {

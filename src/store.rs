@@ -4,10 +4,13 @@
 //! the set of keys. Wrappers that inject faults or record calls are stores too, and every store passes the one conformance
 //! suite in `tests/store.rs`.
 
+pub mod again;
 pub mod fault;
 pub mod local;
+pub mod location;
 pub mod memory;
 pub mod record;
+pub mod s3;
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,6 +98,30 @@ pub enum Error {
         /// The root, as the user wrote it.
         path: String,
     },
+    /// A text that names no place of a store.
+    #[error("{text}: {problem}")]
+    InvalidLocation {
+        /// The text.
+        text: String,
+        /// What is wrong, and the cure.
+        problem: String,
+    },
+    /// The store answered, and goes on refusing until somebody changes something: credentials, a right, a region, a clock.
+    #[error("{store} {problem}")]
+    Refused {
+        /// The store.
+        store: String,
+        /// What it refuses, and the cure.
+        problem: String,
+    },
+    /// There is no such bucket, or no server that can be trusted to be the one: nothing can be said about any object.
+    #[error("{store}: {problem}")]
+    NoStore {
+        /// The store.
+        store: String,
+        /// What is wrong, and the cure.
+        problem: String,
+    },
     /// The system or the network failed; a later try may succeed.
     #[error("could not {operation} {key}")]
     Io {
@@ -127,6 +154,15 @@ fn too_large(key: &Key, limit: u64) -> Error {
         key: key.to_string(),
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, text),
     }
+}
+
+/// How a store keeps two writers of one name apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusion {
+    /// The store itself decides, atomically.
+    Atomic,
+    /// Names are looked up before and compared after: only who writes the same name in the same moment is not found.
+    Checked,
 }
 
 /// A flat set of named, immutable byte strings.
@@ -179,6 +215,24 @@ pub trait Store: Send + Sync {
 
     /// The store in words for messages: a path or a URL.
     fn describe(&self) -> String;
+
+    /// Says whether bytes come over a network: what is damaged then may be whole when it is fetched again.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Tries out how two writers of one name are kept apart here. Leaves no object behind.
+    ///
+    /// # Errors
+    /// `Io` and what else says that the store cannot be written to.
+    fn probe_exclusion(&self) -> Result<Exclusion> {
+        Ok(Exclusion::Atomic)
+    }
+
+    /// Tells the store what a probe found when the vault was made; until then it assumes the worst.
+    fn set_exclusion(&self, exclusion: Exclusion) {
+        let _ = exclusion;
+    }
 }
 
 impl<T: Store + ?Sized> Store for Arc<T> {
@@ -202,6 +256,15 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     }
     fn describe(&self) -> String {
         (**self).describe()
+    }
+    fn is_remote(&self) -> bool {
+        (**self).is_remote()
+    }
+    fn probe_exclusion(&self) -> Result<Exclusion> {
+        (**self).probe_exclusion()
+    }
+    fn set_exclusion(&self, exclusion: Exclusion) {
+        (**self).set_exclusion(exclusion);
     }
 }
 

@@ -20,7 +20,8 @@ pub use name::{Address, AddressSpec, ResourceKind, ResourceName, check_name};
 
 use crate::checksum::Digest;
 use crate::clock::{Clock, Point};
-use crate::store::{self, Key, Store};
+use crate::store::again::{self, Failure};
+use crate::store::{self, Exclusion, Key, Store};
 use object::{FRAME_LEN, Frame, ObjectId, ObjectType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -135,7 +136,7 @@ impl Vault {
     ///
     /// # Errors
     /// `InTheWay` if the store holds a vault or anything else, `Store`.
-    pub fn create(store: Arc<dyn Store>, config: Config) -> Result<Self> {
+    pub fn create(store: Arc<dyn Store>, mut config: Config) -> Result<Self> {
         let in_the_way = |what| Error::InTheWay {
             path: store.describe(),
             what,
@@ -146,8 +147,16 @@ impl Vault {
             Err(error) => return Err(error.into()),
         }
         if !store.list("")?.is_empty() {
-            return Err(in_the_way("is not empty; give an empty or new directory"));
+            return Err(in_the_way(if store.is_remote() {
+                "is not empty; give an empty bucket or a prefix of its own"
+            } else {
+                "is not empty; give an empty or new directory"
+            }));
         }
+        if store.is_remote() && store.probe_exclusion()? == Exclusion::Atomic {
+            config.features.compat.push(config::CONDITIONAL_PUT.to_owned());
+        }
+        store.set_exclusion(config.exclusion());
         match store.put_new(&vault_key()?, &config.encode()?) {
             Err(store::Error::AlreadyExists { .. }) => Err(in_the_way("is a vault already")),
             other => Ok(other?),
@@ -163,12 +172,19 @@ impl Vault {
     /// # Errors
     /// `NoVault`, and as [`Config::decode`].
     pub fn open(store: Arc<dyn Store>) -> Result<Self> {
-        let data = match store.get(&vault_key()?, config::MAX_CONFIG) {
-            Err(error) if error.is_not_found() => return Err(Error::NoVault { path: store.describe() }),
-            other => other?,
-        };
-        let config = Arc::new(Config::decode(&data)?);
-        Ok(Self { store, config })
+        let config = read_checked(&store, &vault_key()?, config::MAX_CONFIG, Config::decode).map_err(|error| {
+            let absent = matches!(&error, Error::Store(error) if error.is_not_found());
+            if absent {
+                Error::NoVault { path: store.describe() }
+            } else {
+                error
+            }
+        })?;
+        store.set_exclusion(config.exclusion());
+        Ok(Self {
+            store,
+            config: Arc::new(config),
+        })
     }
 
     /// What the vault is.
@@ -257,15 +273,14 @@ impl Vault {
     pub fn load(&self, address: &Address) -> Result<Manifest> {
         let key = manifest_key(address)?;
         let limit = crate::bytes::to_u64(manifest::MAX_MANIFEST + FRAME_LEN);
-        let object = match self.store.get(&key, limit) {
-            Err(error) if error.is_not_found() => {
-                return Err(Error::NoBackup {
-                    address: address.to_string(),
-                });
-            }
-            other => other?,
-        };
-        Manifest::decode(self.manifest_frame(&key).open(&object, key.as_str())?, address)
+        let frame = self.manifest_frame(&key);
+        let decode = |object: &[u8]| Manifest::decode(frame.open(object, key.as_str())?, address);
+        read_checked(&self.store, &key, limit, decode).map_err(|error| match error {
+            Error::Store(error) if error.is_not_found() => Error::NoBackup {
+                address: address.to_string(),
+            },
+            other => other,
+        })
     }
 
     /// Commits a backup: its manifest is the last object written, and from then on the backup exists.
@@ -302,6 +317,18 @@ impl Vault {
             object_id,
         }
     }
+}
+
+/// Reads a whole object and decodes it; what comes damaged over a network is asked for again.
+fn read_checked<T>(store: &dyn Store, key: &Key, limit: u64, decode: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
+    let unsteady = |error| match error {
+        Error::Corrupt { .. } => Error::Store(again::unsteady(key.as_str())),
+        other => other,
+    };
+    again::settle(store, unsteady, || {
+        let data = store.get(key, limit).map_err(|error| Failure::Final(error.into()))?;
+        decode(&data).map_err(|error| Failure::damaged(error, &data))
+    })
 }
 
 fn vault_key() -> Result<Key> {

@@ -44,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
 const BASE: [&str; 4] = ["bytes", "checksum", "clock", "monitor"];
 
 /// Where each outside crate may be named: prefixes of paths. Most are one file.
-const CRATES: [(&str, &[&str]); 27] = [
+const CRATES: [(&str, &[&str]); 30] = [
     ("anyhow", &["src/cli"]),
     ("bincode", &["src/vault/"]),
     ("blake3", &["src/checksum.rs"]),
@@ -58,6 +58,7 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("fastcdc", &["src/backup/files/cutter.rs"]),
     ("flate2", &["src/source/qcow2"]),
     ("fuser", &["src/fuse"]),
+    ("http_body_util", &["src/store/s3/wire.rs"]),
     ("ignore", &["src/backup/files/exclude.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("jiff", &["src/clock.rs"]),
@@ -75,12 +76,14 @@ const CRATES: [(&str, &[&str]); 27] = [
             "src/tree",
         ],
     ),
+    ("object_store", &["src/store/s3"]),
     ("parking_lot", &["src/"]),
     ("rustix", &["src/"]),
     ("serde", &["src/"]),
     ("serde_json", &["src/"]),
     ("signal_hook", &["src/mount"]),
     ("thiserror", &["src/"]),
+    ("tokio", &["src/store/s3"]),
     ("zerocopy", &["src/vault/"]),
     ("zstd", &["src/vault/codec.rs", "src/source/qcow2"]),
 ];

@@ -5,6 +5,10 @@
 mod common;
 #[path = "store/local.rs"]
 mod local;
+#[path = "objects/mod.rs"]
+mod objects;
+#[path = "store/s3.rs"]
+mod s3;
 
 use std::sync::{Arc, Barrier};
 use tempfile::TempDir;

@@ -80,10 +80,24 @@ impl Reader {
             for (record, (number, wanted)) in run.records.iter().zip(wanted.iter_mut().enumerate().skip(run.first)) {
                 let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
                 rest = next;
-                decode(record, this, wanted, &run.pack).map_err(|error| (number, error))?;
+                let decoded = decode(record, this, wanted, &run.pack);
+                self.or_alone(decoded, wanted).map_err(|error| (number, error))?;
             }
         }
         Ok(())
+    }
+
+    /// What came damaged over a network as part of a run is fetched once more for itself.
+    fn or_alone(&self, decoded: Result<()>, wanted: &mut Wanted<'_>) -> Result<()> {
+        match decoded {
+            Err(Error::Corrupt { .. }) if self.vault.store().is_remote() => {
+                let mut plain = Vec::new();
+                self.fetch(&wanted.entry, wanted.plain.len(), &mut plain)?;
+                wanted.plain.copy_from_slice(&plain);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn fetch_run(&self, run: &Run) -> Result<Scratch> {

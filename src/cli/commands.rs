@@ -21,7 +21,7 @@ use crate::chunk::Reader;
 use crate::clock::{Clock, System};
 use crate::image::handle::ReadAhead;
 use crate::mount::signals;
-use crate::store::local::LocalStore;
+use crate::store::s3;
 use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::vault::Vault;
 use crate::vault::tags::Tags;
@@ -36,8 +36,14 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// Opens the vault that the command line names.
 fn open(word: &OsStr) -> anyhow::Result<Vault> {
-    let store = LocalStore::open(&request::vault_dir(word)?)?;
-    Ok(Vault::open(Arc::new(store))?)
+    let store = request::location(word)?.open(s3::Settings::from_environment)?;
+    Ok(Vault::open(store)?)
+}
+
+/// The same for a command that runs by itself, at night: it outlasts a store that is away for a while.
+fn open_persistently(word: &OsStr) -> anyhow::Result<Vault> {
+    let store = request::location(word)?.open(|| Ok(s3::Settings::from_environment()?.persistent()))?;
+    Ok(Vault::open(store)?)
 }
 
 /// The tree of a vault as a mount would show it, for one command.

@@ -2,12 +2,12 @@
 
 use super::args;
 use crate::source::{Backing, DiskSource, Format};
+use crate::store::location::Location;
 use crate::vault::tags::{self, Tags};
 use crate::vault::{AddressSpec, check_name};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 
 mod backup;
 mod file;
@@ -44,23 +44,9 @@ pub(super) enum Boot {
     No,
 }
 
-/// The directory of a vault; addresses of object stores are told apart from directories and refused for now.
-pub(super) fn vault_dir(word: &OsStr) -> Result<PathBuf, Usage> {
-    let text = word.to_string_lossy();
-    if text.starts_with("s3://") {
-        return Err(Usage(format!(
-            "{text}: vaults in an object store are not in this version; give a directory"
-        )));
-    }
-    if let Some((scheme, _)) = text.split_once("://") {
-        return Err(Usage(format!(
-            "{text}: a vault is a directory; {scheme}:// is not known"
-        )));
-    }
-    if text.is_empty() {
-        return Err(Usage("the vault's directory is empty text".into()));
-    }
-    Ok(PathBuf::from(word))
+/// Where a vault is: a directory or a bucket.
+pub(super) fn location(word: &OsStr) -> Result<Location, Usage> {
+    Location::parse(word).map_err(|error| Usage(error.to_string()))
 }
 
 /// A backup's address, `latest` included.

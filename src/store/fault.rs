@@ -1,6 +1,6 @@
 //! A store that fails on purpose: the n-th operation, once or for ever, with an error or with damaged bytes.
 
-use super::{Error, Key, Result, Store};
+use super::{Error, Exclusion, Key, Result, Store};
 use parking_lot::Mutex;
 use std::io::ErrorKind;
 
@@ -157,5 +157,14 @@ impl<S: Store> Store for FaultStore<S> {
     }
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+    fn probe_exclusion(&self) -> Result<Exclusion> {
+        self.inner.probe_exclusion()
+    }
+    fn set_exclusion(&self, exclusion: Exclusion) {
+        self.inner.set_exclusion(exclusion);
     }
 }

@@ -1,6 +1,6 @@
 //! A store that writes down every call before passing it on: tests assert how much was read and written, and in what order.
 
-use super::{Key, Result, Store};
+use super::{Exclusion, Key, Result, Store};
 use parking_lot::Mutex;
 
 /// One call on a store.
@@ -73,5 +73,14 @@ impl<S: Store> Store for RecordingStore<S> {
     }
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+    fn probe_exclusion(&self) -> Result<Exclusion> {
+        self.inner.probe_exclusion()
+    }
+    fn set_exclusion(&self, exclusion: Exclusion) {
+        self.inner.set_exclusion(exclusion);
     }
 }

@@ -8,12 +8,15 @@ use super::{Error, Result, VaultId};
 use crate::bytes::{hex, unhex};
 use crate::checksum::Digest;
 use crate::clock::Point;
+use crate::store::Exclusion;
 use serde::{Deserialize, Serialize};
 
 /// Largest vault object in bytes.
 pub const MAX_CONFIG: u64 = 1 << 20;
 /// The `format` member of every vault object.
 const FORMAT: &str = "vaultfs";
+/// The `compat` flag of a vault whose store was seen to keep two writers of one name apart by itself (`If-None-Match: *`).
+pub(super) const CONDITIONAL_PUT: &str = "conditional-put";
 /// Smallest and largest chunk size of disks, powers of two.
 pub const CHUNK_SIZES: std::ops::RangeInclusive<u32> = (64 << 10)..=(4 << 20);
 
@@ -62,6 +65,15 @@ struct Stored {
 }
 
 impl Config {
+    /// How the store of this vault keeps two writers of one name apart, as it was found when the vault was made.
+    pub(super) fn exclusion(&self) -> Exclusion {
+        if self.features.compat.iter().any(|flag| flag == CONDITIONAL_PUT) {
+            Exclusion::Atomic
+        } else {
+            Exclusion::Checked
+        }
+    }
+
     /// Says whether `size` can be the chunk size of a vault.
     ///
     /// # Errors

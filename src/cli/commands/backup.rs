@@ -16,7 +16,7 @@ const DEFAULT_LEVEL: i32 = 3;
 /// Makes the backup and says what it took.
 pub(in super::super) fn run(context: &Context, args: &args::Backup) -> anyhow::Result<Code> {
     let checked = request::backup(&args.resource)?;
-    let vault = super::open(&args.vault)?;
+    let vault = super::open_persistently(&args.vault)?;
     // The --after command must run on Ctrl-C, too: it may be what thaws the source.
     let (cancel, _watch) = super::cancelled_by_signals()?;
     let monitor = context.monitor();

@@ -4,18 +4,17 @@ use super::super::exit::Code;
 use super::super::{Context, args, output, request};
 use super::{exact_size, fields, tags_text};
 use crate::clock;
-use crate::store::local::LocalStore;
+use crate::store::location::Location;
+use crate::store::s3;
 use crate::vault::{self, Config, Vault, check_name};
 use serde_json::json;
-use std::path::Path;
-use std::sync::Arc;
 
 /// Makes the vault and says what it is.
 pub(in super::super) fn run(context: &Context, args: &args::Init) -> anyhow::Result<Code> {
-    let dir = request::vault_dir(&args.vault)?;
+    let location = request::location(&args.vault)?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => name_of(&dir),
+        None => name_of(&location),
     };
     check_name(&name).map_err(request::Usage)?;
     let chunk_size = args.chunk_size.unwrap_or(request::DEFAULT_CHUNK_SIZE);
@@ -23,15 +22,20 @@ pub(in super::super) fn run(context: &Context, args: &args::Init) -> anyhow::Res
     let tags = request::tags(&args.tags)?;
     let mut config = vault::new_config(&name, chunk_size, &clock::System)?;
     config.tags = tags;
-    let vault = Vault::create(Arc::new(LocalStore::create(&dir)?), config)?;
+    let vault = Vault::create(location.create(s3::Settings::from_environment)?, config)?;
     output::answer(context.form, || text(&vault), || json(&vault))?;
     Ok(Code::Done)
 }
 
-/// The directory's own name where it can be a vault's, else `vault`.
-fn name_of(dir: &Path) -> String {
-    let full = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
+/// The own name of directory, prefix or bucket where it can be a vault's, else `vault`.
+fn name_of(location: &Location) -> String {
+    let name = match location {
+        Location::Directory(dir) => {
+            let full = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+            full.file_name().map(|name| name.to_string_lossy().into_owned())
+        }
+        Location::Bucket(address) => Some(address.name().to_owned()),
+    };
     name.filter(|name| check_name(name).is_ok())
         .unwrap_or_else(|| "vault".to_owned())
 }
@@ -44,7 +48,7 @@ fn text(vault: &Vault) -> String {
         ("chunk size", exact_size(u64::from(config.chunk_size))),
         (
             "encryption",
-            "none: whoever reads the directory reads the backups".to_owned(),
+            "none: whoever reads the vault's objects reads the backups".to_owned(),
         ),
         ("tags", tags_text(&config.tags)),
     ])

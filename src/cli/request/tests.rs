@@ -17,15 +17,18 @@ fn server(words: &str) -> Box<args::Server> {
 }
 
 #[test]
-fn object_stores_and_unknown_schemes_are_refused_with_the_cure() {
-    let message = vault_dir(OsStr::new("s3://bucket/prefix")).unwrap_err().0;
-    assert!(
-        message.contains("not in this version") && message.contains("give a directory"),
-        "{message}"
+fn what_is_no_place_of_a_vault_is_a_slip() {
+    for bad in ["http://host", "", "s3://", "s3://b/../c"] {
+        assert!(location(OsStr::new(bad)).is_err(), "{bad}");
+    }
+    assert_eq!(
+        location(OsStr::new("s3://bucket/prefix")).unwrap().to_string(),
+        "s3://bucket/prefix"
     );
-    assert!(vault_dir(OsStr::new("http://host")).is_err());
-    assert!(vault_dir(OsStr::new("")).is_err());
-    assert_eq!(vault_dir(OsStr::new("/srv/vault")), Ok(PathBuf::from("/srv/vault")));
+    assert_eq!(
+        location(OsStr::new("/srv/vault")),
+        Ok(Location::Directory("/srv/vault".into()))
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::super::copied;
 use crate::extract::{
     self, Act, Action, Compare, Depth, Environment, Existing, Extra, Options, Owners, Parts, Report, Whole,
 };
+use crate::store::location::Location;
 use crate::tree::Tree;
 use crate::tree::resolve::LastLink;
 use crate::vault::{Address, AddressSpec};
@@ -94,7 +95,9 @@ fn options(args: &args::Restore) -> Options {
 
 /// Refuses to write into the vault that is read, and to remove what holds it.
 fn refuse_own_vault(args: &args::Restore) -> anyhow::Result<()> {
-    let vault = request::vault_dir(&args.vault)?;
+    let Location::Directory(vault) = request::location(&args.vault)? else {
+        return Ok(());
+    };
     let real = |path: &Path| path.canonicalize().ok();
     // What is not there yet will be where its nearest parent is, and holds nothing.
     let (Ok(vault), Some(nearest)) = (vault.canonicalize(), args.to.ancestors().find_map(real)) else {
