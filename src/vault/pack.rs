@@ -155,12 +155,8 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// How many bytes at the end of an object of `object_len` bytes to read first: the footer of most packs, never less than
-    /// its trailer.
-    #[must_use]
-    pub fn tail_guess(object_len: u64) -> usize {
-        to_usize(object_len.min(48 << 10))
-    }
+    /// How many bytes at the end of an object to read first: the footer of most packs, never less than its trailer.
+    pub const TAIL_GUESS: usize = 48 << 10;
 
     /// Length of footer and hash together, told by the end of the object; `None` if the end is not a footer's.
     #[must_use]
