@@ -191,6 +191,12 @@ impl Tree {
         })
     }
 
+    /// Says whether what is shown comes over a network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.content.reader.is_remote()
+    }
+
     /// Finds `name` in a directory and counts a reference of the kernel to it.
     ///
     /// # Errors
