@@ -8,8 +8,8 @@ pub mod items;
 mod keeping;
 pub mod prefetch;
 pub mod run;
+mod segments;
 
-use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
 use crate::store::again::{self, Failure};
 use crate::store::{self, Key, wait};
@@ -92,6 +92,7 @@ pub struct Reader {
     cache: Cache,
     /// Held only to look up and insert, never across I/O.
     footers: Mutex<Footers>,
+    segments: segments::Segments,
 }
 
 impl Reader {
@@ -107,6 +108,7 @@ impl Reader {
             vault,
             cache,
             footers: Mutex::new(footers),
+            segments: segments::Segments::default(),
         })
     }
 
@@ -212,12 +214,14 @@ impl Reader {
         check: impl Fn(&[u8]) -> Result<(), String>,
     ) -> Result<()> {
         let object = || key_text(kind, pack);
-        let key = pack_key(kind, pack).map_err(|error| from_vault(error, object()))?;
-        let store = self.vault.store();
-        again::settle(store, unsteady, || {
-            let mut stored = Scratch::take(to_usize(u64::from(record.stored_len)));
-            let read = store.read_range(&key, u64::from(record.offset), &mut stored);
-            read.map_err(|error| Failure::Final(from_store(error, object())))?;
+        let (offset, len) = (u64::from(record.offset), to_usize(u64::from(record.stored_len)));
+        // Looked at once: should it be bad, the store itself is asked.
+        let mut came_along = self.came_along(kind, pack, offset, len);
+        again::settle(self.vault.store(), unsteady, || {
+            let stored = match came_along.take() {
+                Some(stored) => stored,
+                None => self.read_stored(kind, pack, offset, len).map_err(Failure::Final)?,
+            };
             let plain_len = to_usize(u64::from(record.plain_len));
             let checked = if codec::decode_into(record.codec, &stored, plain_len, buffer) {
                 check(buffer)
@@ -274,6 +278,7 @@ impl Reader {
             let footer = Footer::decode(&frame, len, &tail, &object)
                 .map_err(|error| Failure::damaged(from_vault(error, object.clone()), &tail))?;
             self.keep_footer(&object, len, &tail);
+            self.keep_tail(object_type, pack, len, &tail);
             Ok(footer)
         })
     }

@@ -194,6 +194,15 @@ fn prepare(request: &MountRequest) -> Result<(Location, Place), Error> {
     };
     let name = request.options.fsname.as_ref().map_or(shown, OsString::from);
     let place = attach::prepare(&request.directory, name, &vault, &request.options)?;
+    if let Some(root) = request.options.access_to_vault.cache.root(&location)
+        && root.starts_with(&place.directory)
+    {
+        let problem = format!(
+            "would hide the cache directory {}; choose another with cache_dir=DIR, or cache_dir=none",
+            root.display()
+        );
+        return Err(Error::mount_point(&place.directory, problem));
+    }
     Ok((location, place))
 }
 

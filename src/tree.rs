@@ -20,6 +20,7 @@ mod names;
 pub mod node;
 pub mod place;
 pub mod resolve;
+mod status;
 mod table;
 
 use std::collections::HashMap;

@@ -24,7 +24,7 @@ use crate::checksum::Digest;
 use crate::clock::{Clock, Point};
 use crate::store::again::{self, Failure};
 use crate::store::{self, Exclusion, Key, Store};
-use access::{Local, Reach};
+use access::Local;
 use kept::{Kept, Kind};
 use object::{FRAME_LEN, Frame, ObjectId, ObjectType};
 use std::collections::BTreeMap;
@@ -270,34 +270,6 @@ impl Vault {
             .collect();
         points.sort_unstable();
         Ok(points)
-    }
-
-    /// The keys of backups that start with `prefix`; offline, those of the last complete listing.
-    fn names(&self, prefix: &str) -> Result<Vec<Key>> {
-        let offline = self.local.as_ref().is_some_and(|local| local.reach == Reach::Offline);
-        let known = |kept: &Kept| {
-            kept.find(Kind::Names, BACKUPS.as_bytes(), |text| {
-                let lines = std::str::from_utf8(text).ok()?.lines();
-                lines.map(|line| Key::new(line).ok()).collect::<Option<Vec<_>>>()
-            })
-        };
-        if offline && let Some(mut keys) = self.kept().and_then(known) {
-            keys.retain(|key| key.as_str().starts_with(prefix));
-            return Ok(keys);
-        }
-        let keys = self.store.list(prefix)?;
-        if let Some(kept) = self.kept().filter(|_| prefix == BACKUPS) {
-            let before = known(kept);
-            if before.as_ref() != Some(&keys) {
-                let text = keys.iter().fold(String::new(), |text, key| text + key.as_str() + "\n");
-                kept.put(Kind::Names, BACKUPS.as_bytes(), &[text.as_bytes()]);
-            }
-            // What is deleted may come again under its name and be another backup.
-            for gone in before.iter().flatten().filter(|key| keys.binary_search(key).is_err()) {
-                kept.forget(Kind::Manifest, gone.as_str().as_bytes());
-            }
-        }
-        Ok(keys)
     }
 
     /// Turns what a user wrote into an address; `latest` is looked up.

@@ -2,14 +2,14 @@
 //! each other in a pack are fetched as one range.
 
 use super::cache::Landing;
-use super::{Error, Reader, Result, from_store, from_vault, key_text};
+use super::{Error, Reader, Result, key_text};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::to_usize;
 use crate::store::wait::{self, Limit};
 use crate::vault::map::Entry;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Record;
-use crate::vault::{ChunkId, codec, pack_key};
+use crate::vault::{ChunkId, codec};
 
 /// Most stored bytes fetched as one range.
 const MAX_RUN: u64 = 4 << 20;
@@ -62,6 +62,9 @@ fn plan(located: &[(ObjectId, Record)]) -> Vec<Run> {
     }
     runs
 }
+
+/// A chunk on its way into the cache: which, the memory for its plain bytes, and the end that all wait for.
+type Arrival<'a> = (Entry, Vec<u8>, Landing<'a>);
 
 /// A wanted chunk and its number among those asked for.
 type Numbered<'a, 'b> = (usize, &'a mut Wanted<'b>);
@@ -142,8 +145,11 @@ impl Reader {
 
     /// Reads whole chunks, each of these plain lengths, into the cache, as far as they are not there or on their way.
     ///
-    /// A failure is that of everybody who waits for the chunk by then; who asks later tries again.
+    /// A failure is that of everybody who waits for the chunk by then; who asks later tries again. A thread that may not wait does nothing.
     pub fn warm(&self, wanted: &[(Entry, usize)]) {
+        if wait::limit() == Limit::Never {
+            return;
+        }
         let mut located = Vec::new();
         let mut landings = Vec::new();
         for (entry, plain_len) in wanted {
@@ -164,13 +170,30 @@ impl Reader {
                 Err(error) => drop(landing.land(Err(error))),
             }
         }
-        let mut landings = landings.into_iter();
-        for run in &plan(&located) {
-            self.land_run(run, landings.by_ref().take(run.records.len()));
+        let runs = plan(&located);
+        let mut rest = landings;
+        let mut work = Vec::with_capacity(runs.len());
+        for run in &runs {
+            let tail = rest.split_off(run.records.len().min(rest.len()));
+            work.push((run, std::mem::replace(&mut rest, tail)));
+        }
+        let limit = wait::limit();
+        let mut work = work.into_iter().peekable();
+        while work.peek().is_some() {
+            std::thread::scope(|scope| {
+                let mut several = work.by_ref().take(AT_ONCE);
+                let first = several.next();
+                for (run, group) in several {
+                    scope.spawn(move || wait::within(limit, || self.land_run(run, group)));
+                }
+                if let Some((run, group)) = first {
+                    self.land_run(run, group);
+                }
+            });
         }
     }
 
-    fn land_run<'a>(&self, run: &Run, landings: impl Iterator<Item = (Entry, Vec<u8>, Landing<'a>)>) {
+    fn land_run(&self, run: &Run, landings: Vec<Arrival<'_>>) {
         let stored = self.fetch_run(run);
         let mut rest: &[u8] = stored.as_deref().unwrap_or_default();
         for (record, (entry, mut plain, landing)) in run.records.iter().zip(landings) {
@@ -205,11 +228,11 @@ impl Reader {
     }
 
     fn fetch_run(&self, run: &Run) -> Result<Scratch> {
-        let object = || key_text(ObjectType::Pack, &run.pack);
-        let key = pack_key(ObjectType::Pack, &run.pack).map_err(|error| from_vault(error, object()))?;
-        let mut stored = Scratch::take(to_usize(run.end().saturating_sub(run.start())));
-        let read = self.vault.store().read_range(&key, run.start(), &mut stored);
-        read.map(|()| stored).map_err(|error| from_store(error, object()))
+        let len = to_usize(run.end().saturating_sub(run.start()));
+        match self.came_along(ObjectType::Pack, &run.pack, run.start(), len) {
+            Some(stored) => Ok(stored),
+            None => self.read_stored(ObjectType::Pack, &run.pack, run.start(), len),
+        }
     }
 }
 

@@ -95,6 +95,12 @@ impl Filesystem for Operations {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            // For the status file alone: nothing else changes its time, or is there where no network is.
+            if self.waiters.is_some() {
+                InitFlags::FUSE_AUTO_INVAL_DATA
+            } else {
+                InitFlags::empty()
+            },
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {

@@ -171,6 +171,10 @@ impl DiskImage {
     /// reads on, and the kernel keeps what it read. Parts of chunks go through the cache.
     fn fill(&self, offset: u64, mut buf: &mut [u8]) -> Result<()> {
         let (mut number, mut start) = self.chunk_at(offset);
+        if self.reader.is_remote() && start.saturating_add(buf.len()) > self.layout.chunk_len(number) {
+            let end = offset.saturating_add(to_u64(buf.len()));
+            self.warm_at_once(number..end.div_ceil(u64::from(self.layout.chunk_size)));
+        }
         let (mut wanted, mut numbers) = (Vec::new(), Vec::new());
         while !buf.is_empty() {
             let chunk_len = self.layout.chunk_len(number);

@@ -1,11 +1,11 @@
 //! How a vault is reached: its store and, where that is over a network, the guard of the way and the cache on this machine.
 
 use super::kept::{Kept, Kind, Scope};
-use super::{Config, Result, Vault};
+use super::{BACKUPS, Config, Result, Vault};
 use crate::store::location::Location;
 use crate::store::remote::{RemoteStore, Traffic};
 use crate::store::s3::Settings;
-use crate::store::{self, Store};
+use crate::store::{self, Key, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +50,17 @@ pub enum Reach {
     Online,
     /// For nothing.
     Offline,
+}
+
+impl Reach {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
 }
 
 impl Default for Access {
@@ -115,7 +126,9 @@ impl CacheDirectory {
         } else {
             User::Ordinary
         };
-        self.resolve(user, |name| std::env::var_os(name).map(PathBuf::from))
+        let root = self.resolve(user, |name| std::env::var_os(name).map(PathBuf::from))?;
+        // A mount in the background leaves the directory that it was started in.
+        Some(std::path::absolute(&root).unwrap_or(root))
     }
 }
 
@@ -196,6 +209,36 @@ fn beside(mut vault: Vault, access: &Access, root: Option<&Path>, traffic: Arc<T
         reach: access.reach,
     }));
     vault
+}
+
+impl Vault {
+    /// The keys of backups that start with `prefix`; offline, those of the last complete listing.
+    pub(super) fn names(&self, prefix: &str) -> Result<Vec<Key>> {
+        let offline = self.local.as_ref().is_some_and(|local| local.reach == Reach::Offline);
+        let known = |kept: &Kept| {
+            kept.find(Kind::Names, BACKUPS.as_bytes(), |text| {
+                let lines = std::str::from_utf8(text).ok()?.lines();
+                lines.map(|line| Key::new(line).ok()).collect::<Option<Vec<_>>>()
+            })
+        };
+        if offline && let Some(mut keys) = self.kept().and_then(known) {
+            keys.retain(|key| key.as_str().starts_with(prefix));
+            return Ok(keys);
+        }
+        let keys = self.store.list(prefix)?;
+        if let Some(kept) = self.kept().filter(|_| prefix == BACKUPS) {
+            let before = known(kept);
+            if before.as_ref() != Some(&keys) {
+                let text = keys.iter().fold(String::new(), |text, key| text + key.as_str() + "\n");
+                kept.put(Kind::Names, BACKUPS.as_bytes(), &[text.as_bytes()]);
+            }
+            // What is deleted may come again under its name and be another backup.
+            for gone in before.iter().flatten().filter(|key| keys.binary_search(key).is_err()) {
+                kept.forget(Kind::Manifest, gone.as_str().as_bytes());
+            }
+        }
+        Ok(keys)
+    }
 }
 
 /// Where a vault is, with the server: two servers may have buckets of one name.

@@ -225,6 +225,13 @@ impl Footer {
         self.records.get(at)
     }
 
+    /// Where the last chunk of the pack ends.
+    #[must_use]
+    pub fn chunks_end(&self) -> u64 {
+        let end = |record: &Record| u64::from(record.offset).saturating_add(u64::from(record.stored_len));
+        self.records.iter().map(end).max().unwrap_or_default()
+    }
+
     /// Every chunk of the pack, sorted by id.
     #[must_use]
     pub fn records(&self) -> &[Record] {
