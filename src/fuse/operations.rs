@@ -32,6 +32,8 @@ pub(super) struct Operations {
 /// Reads in flight at once; the kernel holds further ones back.
 const MAX_BACKGROUND: u16 = 64;
 const CONGESTION_THRESHOLD: u16 = 48;
+/// The same over a network: what is cached must not stand behind what waits.
+const REMOTE_BACKGROUND: u16 = 1024;
 const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
@@ -107,13 +109,14 @@ impl Filesystem for Operations {
                 log::debug!("the kernel does not offer {flag:?}");
             }
         }
+        let (background, threshold) = match self.waiters {
+            Some(_) => (REMOTE_BACKGROUND, REMOTE_BACKGROUND),
+            None => (MAX_BACKGROUND, CONGESTION_THRESHOLD),
+        };
         let limits = [
             config.set_max_write(MAX_REQUEST_BYTES).map(drop),
-            config.set_max_background(MAX_BACKGROUND).map(drop).map_err(u32::from),
-            config
-                .set_congestion_threshold(CONGESTION_THRESHOLD)
-                .map(drop)
-                .map_err(u32::from),
+            config.set_max_background(background).map(drop).map_err(u32::from),
+            config.set_congestion_threshold(threshold).map(drop).map_err(u32::from),
         ];
         for nearest in limits.into_iter().filter_map(Result::err) {
             log::warn!("a limit of the connection was refused; the nearest is {nearest}");

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use vaultfs::store::{Error, Key, Result, Store};
 
@@ -13,7 +13,8 @@ pub struct Slow<S> {
     bytes_per_second: u64,
     /// When the line has carried all that was sent so far.
     line: Mutex<Instant>,
-    away: AtomicBool,
+    /// Requests that are still answered.
+    answers: AtomicU64,
     bytes: AtomicU64,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -27,16 +28,21 @@ impl<S: Store> Slow<S> {
             round_trip,
             bytes_per_second,
             line: Mutex::new(Instant::now()),
-            away: AtomicBool::new(false),
+            answers: AtomicU64::new(u64::MAX),
             bytes: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
         }
     }
 
-    /// Cuts or mends the line.
-    pub fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
+    /// Cuts the line after so many more answers.
+    pub fn cut_after(&self, answers: u64) {
+        self.answers.store(answers, Ordering::SeqCst);
+    }
+
+    /// Mends the line.
+    pub fn mend(&self) {
+        self.answers.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Bytes of objects that came over the line since the last time.
@@ -53,7 +59,18 @@ impl<S: Store> Slow<S> {
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_under_way.fetch_max(now, Ordering::SeqCst);
         std::thread::sleep(self.round_trip);
-        let answer = if self.away.load(Ordering::SeqCst) {
+        let spend = |left: u64| {
+            if left == u64::MAX {
+                Some(left)
+            } else {
+                left.checked_sub(1)
+            }
+        };
+        let answered = self
+            .answers
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend)
+            .is_ok();
+        let answer = if !answered {
             Err(Error::Io {
                 operation: "read",
                 key: key.to_owned(),

@@ -12,7 +12,7 @@ use vaultfs::image::disk::DiskImage;
 use vaultfs::image::handle::ReadAhead;
 use vaultfs::store::memory::MemoryStore;
 use vaultfs::store::record::{Call, RecordingStore};
-use vaultfs::tree::held::Held;
+use vaultfs::store::{Key, Store};
 use vaultfs::tree::resolve::LastLink;
 use vaultfs::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use vaultfs::vault::access::{Access, open_store};
@@ -29,7 +29,6 @@ type Line = RecordingStore<Slow<Arc<MemoryStore>>>;
 /// A vault that is far away.
 pub(crate) struct Far {
     pub(crate) line: Arc<Line>,
-    pub(crate) memory: Arc<MemoryStore>,
     pub(crate) address: Address,
     /// What [`FILE`] holds.
     pub(crate) file: Vec<u8>,
@@ -37,13 +36,17 @@ pub(crate) struct Far {
 
 impl Far {
     fn of(disk: &Sparse, file: Vec<u8>) -> Self {
+        Self::behind(disk, file, ROUND_TRIP, BYTES_PER_SECOND)
+    }
+
+    fn behind(disk: &Sparse, file: Vec<u8>, round_trip: Duration, bytes_per_second: u64) -> Self {
         let memory = Arc::new(MemoryStore::new());
-        let vault = new_vault(Arc::clone(&memory) as _);
+        let store: Arc<dyn Store> = memory.clone();
+        let vault = new_vault(store);
         let report = back_up(&vault, &disks::request("web", &[("vda", disk)]), &Ticking::default()).unwrap();
-        let slow = Slow::new(Arc::clone(&memory), ROUND_TRIP, BYTES_PER_SECOND);
+        let slow = Slow::new(memory, round_trip, bytes_per_second);
         Self {
             line: Arc::new(RecordingStore::new(slow)),
-            memory,
             address: report.address,
             file,
         }
@@ -94,7 +97,8 @@ impl Far {
 
     pub(crate) fn open_with(&self, cache: &str, access: &Access) -> Vault {
         let root = Some(Path::new(cache)).filter(|_| cache != "none");
-        open_store(Arc::clone(&self.line) as _, access, root).unwrap()
+        let store: Arc<dyn Store> = self.line.clone();
+        open_store(store, access, root).unwrap()
     }
 
     pub(crate) fn image(&self, cache: &str) -> Arc<DiskImage> {
@@ -122,6 +126,37 @@ impl Far {
         self.line.inner().take_bytes()
     }
 
+    /// Names and sizes of all packs of data.
+    pub(crate) fn packs(&self) -> Vec<(Key, u64)> {
+        let keys = self.line.list("packs/").unwrap();
+        keys.into_iter()
+            .map(|key| (key.clone(), self.line.head(&key).unwrap()))
+            .collect()
+    }
+
+    /// Fetches objects in pieces of 1 MiB, sixteen at once.
+    pub(crate) fn download(&self, objects: &[(Key, u64)]) {
+        let pieces: Vec<(&Key, u64, u64)> = objects
+            .iter()
+            .flat_map(|(key, len)| {
+                (0..*len)
+                    .step_by(1 << 20)
+                    .map(move |at| (key, at, (len - at).min(1 << 20)))
+            })
+            .collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    while let Some((key, at, len)) = pieces.get(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst))
+                    {
+                        self.line.get_range(key, *at, usize::try_from(*len).unwrap()).unwrap();
+                    }
+                });
+            }
+        });
+    }
+
     pub(crate) fn most_at_once(&self) -> usize {
         self.line.inner().most_under_way()
     }
@@ -131,6 +166,12 @@ impl Far {
 pub(crate) fn image_of_noise(len: usize) -> (Far, Sparse) {
     let disk = Sparse::new(size(len), vec![(0, Random::new(0x4e40_0003).bytes(len))]);
     (Far::of(&disk, Vec::new()), disk)
+}
+
+/// The same behind a line of this speed.
+pub(crate) fn noise_behind(len: usize, round_trip: Duration, bytes_per_second: u64) -> (Far, Sparse) {
+    let disk = Sparse::new(size(len), vec![(0, Random::new(0x4e40_0003).bytes(len))]);
+    (Far::behind(&disk, Vec::new(), round_trip, bytes_per_second), disk)
 }
 
 fn sfdisk(image: &Path) {
@@ -152,7 +193,7 @@ fn sfdisk(image: &Path) {
 
 /// A tree, asked as the kernel asks it.
 pub(crate) struct View {
-    pub(crate) tree: Tree,
+    tree: Tree,
 }
 
 impl View {
@@ -174,24 +215,27 @@ impl View {
         }
     }
 
-    fn held(&self, path: &str) -> Held<'_> {
-        self.tree.resolve(path.as_bytes(), LastLink::Follow).unwrap().held
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
+        self.try_list(path).unwrap()
     }
 
-    pub(crate) fn list(&self, path: &str) -> Vec<String> {
-        let directory = self.held(path).directory().unwrap();
+    pub(crate) fn try_list(&self, path: &str) -> Result<Vec<String>, String> {
+        let found = self.tree.resolve(path.as_bytes(), LastLink::Follow);
+        let directory = found.map_err(|error| error.to_string())?.held.directory();
         let mut names = Vec::new();
-        let visited = self.tree.visit(&directory, 0, &mut |listed| {
-            names.push(String::from_utf8_lossy(listed.name).into_owned());
-            true
-        });
-        visited.unwrap();
-        names
+        let visited = self
+            .tree
+            .visit(&directory.map_err(|error| error.to_string())?, 0, &mut |listed| {
+                names.push(String::from_utf8_lossy(listed.name).into_owned());
+                true
+            });
+        visited.map(|()| names).map_err(|error| error.to_string())
     }
 
     /// The whole file, read as the kernel reads it for `cp`.
     pub(crate) fn read(&self, path: &str) -> Vec<u8> {
-        let file = self.held(path).file().unwrap();
+        let found = self.tree.resolve(path.as_bytes(), LastLink::Follow).unwrap();
+        let file = found.held.file().unwrap();
         let mut bytes = Vec::new();
         loop {
             let part = file.read(size(bytes.len()), 128 << 10).unwrap();
