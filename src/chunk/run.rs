@@ -1,6 +1,8 @@
 //! Several chunks at once, straight into the memory they are wanted in: chunks that lie next to each other in a pack are
 //! fetched as one range, and nothing goes through the cache.
 
+pub mod stored;
+
 use super::{Error, Reader, Result, from_store, from_vault, key_text};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::to_usize;
