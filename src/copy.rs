@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use seen::Seen;
 use session::{Base, Session};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -57,36 +58,28 @@ pub enum Error {
         source: vault::Error,
     },
     /// The manifest of a backup could not be read.
-    #[error("backup {address} of vault {vault}")]
+    #[error("{at}")]
     Manifest {
         /// The backup.
-        address: Address,
-        /// The vault.
-        vault: String,
+        at: Box<Place>,
         /// Why.
         #[source]
         source: vault::Error,
     },
     /// A part of a backup could not be read.
-    #[error("backup {address}{place} of vault {vault}")]
+    #[error("{at}")]
     Read {
-        /// The backup.
-        address: Address,
-        /// Which part: a disk or a file, and where in it.
-        place: String,
-        /// The vault.
-        vault: String,
+        /// Which part.
+        at: Box<Place>,
         /// Why.
         #[source]
         source: chunk::Error,
     },
     /// The vault copied to could not be written.
-    #[error("backup {address} could not be copied to vault {vault}")]
+    #[error("copying {at} failed")]
     Write {
-        /// The backup.
-        address: Address,
-        /// The vault.
-        vault: String,
+        /// The backup, and the vault copied to.
+        at: Box<Place>,
         /// Why.
         #[source]
         source: writer::Error,
@@ -109,6 +102,35 @@ pub enum Error {
         /// The backup.
         address: Address,
     },
+}
+
+/// A backup in one of the two vaults, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The backup.
+    pub address: Address,
+    /// A disk or a file, and where in it; empty for the whole backup.
+    pub part: String,
+    /// The vault, in words.
+    pub vault: String,
+}
+
+impl Place {
+    fn new(address: &Address, part: String, vault: &Vault) -> Box<Self> {
+        Box::new(Self {
+            address: address.clone(),
+            part,
+            vault: vault.store().describe(),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, part, vault } = self;
+        let comma = if part.is_empty() { "" } else { ", " };
+        write!(f, "backup {address}{comma}{part} (vault {vault})")
+    }
 }
 
 impl Error {
@@ -279,8 +301,7 @@ impl Copier<'_> {
 
     fn load(&self, reader: &Reader, address: &Address) -> Result<Manifest> {
         reader.vault().load(address).map_err(|source| Error::Manifest {
-            address: address.clone(),
-            vault: reader.vault().store().describe(),
+            at: Place::new(address, String::new(), reader.vault()),
             source,
         })
     }

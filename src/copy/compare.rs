@@ -4,7 +4,7 @@
 use super::disk::{self, name};
 use super::seen::{Name, Node};
 use super::tree::{self, chunk_of, entries, fits, is_sound, span};
-use super::{Copier, Error, Result, crew, kind_of};
+use super::{Copier, Error, Place, Result, crew, kind_of};
 use crate::bytes::{to_u64, to_usize};
 use crate::chunk::{self, Reader};
 use crate::vault::map::{Entry, Layout, PAGE_CHUNKS, Page, PageRef};
@@ -54,9 +54,7 @@ impl Comparison<'_> {
 
     fn unreadable(&self, reader: &Reader, place: &str, source: chunk::Error) -> Error {
         Error::Read {
-            address: self.address.clone(),
-            place: place.to_owned(),
-            vault: reader.vault().store().describe(),
+            at: Place::new(self.address, place.to_owned(), reader.vault()),
             source,
         }
     }
@@ -117,7 +115,7 @@ impl Comparison<'_> {
         self.check()?;
         let start = number.saturating_mul(to_u64(PAGE_CHUNKS));
         let byte = |chunk: u64| chunk.saturating_mul(u64::from(layout.chunk_size));
-        let place = |chunk: u64| format!(", disk {}, byte {}", ours.name, byte(chunk));
+        let place = |chunk: u64| format!("disk {}, byte {}", ours.name, byte(chunk));
         let differs = |chunk: u64| self.differs(format!("disk {} differs at byte {}", ours.name, byte(chunk)));
         let (from, to) = (&self.copier.from, &self.copier.to);
         let ours_at = self.page_ref(from, ours, number, &place(start))?;
@@ -215,7 +213,7 @@ impl Comparison<'_> {
         let below = self.tree_pages(&pairs, level.saturating_sub(1))?;
         for (entries, reader, page) in [(&ours, &self.copier.from, pair.0), (&theirs, &self.copier.to, pair.1)] {
             if !fits(entries, &below) {
-                return Err(self.unreadable(reader, ", tree", tree::damaged(&page)));
+                return Err(self.unreadable(reader, "tree", tree::damaged(&page)));
             }
         }
         let sum = |of: fn(&Node) -> u64| below.iter().fold(0u64, |sum, node| sum.saturating_add(of(node)));
@@ -247,7 +245,7 @@ impl Comparison<'_> {
             same = same && key == their_key;
             match (chunk_of(key, ours), chunk_of(their_key, theirs)) {
                 (Some(ours), Some(theirs)) if ours.id == theirs.id && ours.len == theirs.len => {
-                    self.holds(", tree", &theirs.id, &theirs.pack, to_usize(theirs.len_bytes()))?;
+                    self.holds("tree", &theirs.id, &theirs.pack, to_usize(theirs.len_bytes()))?;
                     data_bytes = data_bytes.saturating_add(ours.len_bytes());
                 }
                 (None, None) => same = same && ours == theirs,
@@ -272,11 +270,11 @@ impl Comparison<'_> {
     fn tree_pair(&self, pair: &Pair, level: u8) -> Result<(chunk::cache::Chunk, chunk::cache::Chunk)> {
         let load = |reader: &Reader, page: &PageRef| {
             let data = reader.tree_page(page);
-            let data = data.map_err(|error| self.unreadable(reader, ", tree", error))?;
+            let data = data.map_err(|error| self.unreadable(reader, "tree", error))?;
             if is_sound(&data, level) {
                 Ok(data)
             } else {
-                Err(self.unreadable(reader, ", tree", tree::damaged(page)))
+                Err(self.unreadable(reader, "tree", tree::damaged(page)))
             }
         };
         Ok((load(&self.copier.from, &pair.0)?, load(&self.copier.to, &pair.1)?))

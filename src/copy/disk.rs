@@ -261,6 +261,6 @@ impl Map<'_> {
 
     fn place(&self, chunk: u64) -> String {
         let byte = chunk.saturating_mul(u64::from(self.disk.chunk_size));
-        format!(", disk {}, byte {byte}", self.disk.name)
+        format!("disk {}, byte {byte}", self.disk.name)
     }
 }

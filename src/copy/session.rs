@@ -1,7 +1,7 @@
 //! The copy of one backup under way: which chunks the other vault has, and bringing over those that it has not.
 
 use super::seen::{Name, Node, Seen};
-use super::{Copier, Counts, Environment, Error, Result, crew, disk, tree};
+use super::{Copier, Counts, Environment, Error, Place, Result, crew, disk, tree};
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
 use crate::vault::map::{Entry, PageRef};
@@ -13,10 +13,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Plain bytes that a thread brings over at a time.
 const SEGMENT_BYTES: usize = 4 << 20;
+/// Stored bytes after which the other vault is told what has arrived, should the copy be killed.
+const CHECKPOINT_BYTES: u64 = 1 << 30;
 /// Chunks that a thread brings over at a time.
 const SEGMENT_CHUNKS: usize = 256;
 
@@ -67,14 +69,15 @@ pub(super) struct Session<'a> {
     /// Copies of earlier sessions, and those of this one.
     earlier: &'a Mutex<Seen>,
     seen: Mutex<Seen>,
+    /// Stored bytes since the last checkpoint.
+    unlisted: AtomicU64,
 }
 
 impl<'a> Session<'a> {
     /// Starts the copy of the backup at `address`.
     pub(super) fn open(copier: &'a Copier<'_>, address: &'a Address) -> Result<Self> {
         let writer = Writer::open(&copier.to).map_err(|source| Error::Write {
-            address: address.clone(),
-            vault: copier.to.vault().store().describe(),
+            at: Place::new(address, String::new(), copier.to.vault()),
             source,
         })?;
         Ok(Self {
@@ -86,6 +89,7 @@ impl<'a> Session<'a> {
             writer,
             earlier: &copier.seen,
             seen: Mutex::default(),
+            unlisted: AtomicU64::new(0),
         })
     }
 
@@ -111,8 +115,7 @@ impl<'a> Session<'a> {
             ..
         } = self;
         let finished = writer.finish().map_err(|source| Error::Write {
-            address: address.clone(),
-            vault: to.vault().store().describe(),
+            at: Place::new(address, String::new(), to.vault()),
             source,
         });
         match (outcome, finished) {
@@ -149,19 +152,16 @@ impl<'a> Session<'a> {
     }
 
     /// The error for a part of the backup that cannot be read from the vault copied from.
-    pub(super) fn unreadable(&self, place: String, source: chunk::Error) -> Error {
+    pub(super) fn unreadable(&self, part: String, source: chunk::Error) -> Error {
         Error::Read {
-            address: self.address.clone(),
-            place,
-            vault: self.from.vault().store().describe(),
+            at: Place::new(self.address, part, self.from.vault()),
             source,
         }
     }
 
     fn unwritable(&self, source: writer::Error) -> Error {
         Error::Write {
-            address: self.address.clone(),
-            vault: self.to.vault().store().describe(),
+            at: Place::new(self.address, String::new(), self.to.vault()),
             source,
         }
     }
@@ -220,6 +220,10 @@ impl<'a> Session<'a> {
         for (some, more) in moved {
             packs.extend(some);
             added.add(more);
+        }
+        if self.unlisted.fetch_add(added.stored, Ordering::Relaxed) >= CHECKPOINT_BYTES {
+            self.unlisted.store(0, Ordering::Relaxed);
+            self.writer.checkpoint().map_err(|error| self.unwritable(error))?;
         }
         Ok((packs, added))
     }

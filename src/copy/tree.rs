@@ -42,7 +42,7 @@ pub(super) fn copy(session: &Session<'_>, tree: &Tree, near: Option<&(Address, M
         added: Added::default(),
     };
     let root = copy.pages(&[tree.root], tree.height)?.pop();
-    let failed = || session.unreadable(", tree".to_owned(), damaged(&tree.root));
+    let failed = || session.unreadable("tree".to_owned(), damaged(&tree.root));
     let root = root.filter(|root| root.items == tree.items).ok_or_else(failed)?;
     Ok(Tree {
         root: root.page,
@@ -101,20 +101,15 @@ pub(super) fn chunk_of(key: &[u8], value: &[u8]) -> Option<ChunkRef> {
 
 /// Says whether the pages below one are those that its entries say: first keys, order, and numbers of items.
 pub(super) fn fits(entries: &[(&[u8], &[u8])], below: &[Arc<Node>]) -> bool {
-    let next = entries.iter().skip(1).map(|(key, _)| Some(*key)).chain([None]);
-    let fit = |(((key, value), next), node): (((&&[u8], &&[u8]), Option<&[u8]>), &Arc<Node>)| {
-        let (first, last) = &node.keys;
-        Child::decode(value).is_some_and(|child| child.items == node.items)
-            && first.as_slice() == *key
-            && next.is_none_or(|next| last.as_slice() < next)
-    };
+    let mut next = entries.iter().skip(1).map(|(key, _)| *key);
+    let pairs = entries.iter().zip(below);
     entries.len() == below.len()
-        && entries
-            .iter()
-            .map(|(key, value)| (key, value))
-            .zip(next)
-            .zip(below)
-            .all(fit)
+        && pairs.into_iter().all(|((key, value), node)| {
+            let (first, last) = &node.keys;
+            Child::decode(value).is_some_and(|child| child.items == node.items)
+                && first.as_slice() == *key
+                && next.next().is_none_or(|next| last.as_slice() < next)
+        })
 }
 
 /// First and last key of an inner page whose children are these.
@@ -195,8 +190,8 @@ impl Copy<'_> {
             }
         }
         let place = |at: usize| match files.get(at).copied().flatten() {
-            Some((inode, byte)) => format!(", file with inode number {inode}, byte {byte}"),
-            None => ", tree".to_owned(),
+            Some((inode, byte)) => format!("file with inode number {inode}, byte {byte}"),
+            None => "tree".to_owned(),
         };
         let (packs, added) = self.session.transfer(&wants, place)?;
         self.added.add(added);
@@ -246,7 +241,7 @@ impl Copy<'_> {
 
     fn load(&self, place: &PageRef, level: u8) -> Result<Source> {
         self.session.check()?;
-        let failed = |error| self.session.unreadable(", tree".to_owned(), error);
+        let failed = |error| self.session.unreadable("tree".to_owned(), error);
         let data = self.session.from.tree_page(place).map_err(failed)?;
         if !is_sound(&data, level) {
             return Err(self.unreadable(place));
@@ -262,6 +257,6 @@ impl Copy<'_> {
     }
 
     fn unreadable(&self, place: &PageRef) -> super::Error {
-        self.session.unreadable(", tree".to_owned(), damaged(place))
+        self.session.unreadable("tree".to_owned(), damaged(place))
     }
 }
