@@ -45,7 +45,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
 const BASE: [&str; 4] = ["bytes", "checksum", "clock", "monitor"];
 
 /// Where each outside crate may be named: prefixes of paths. Most are one file.
-const CRATES: [(&str, &[&str]); 28] = [
+const CRATES: [(&str, &[&str]); 30] = [
     ("anyhow", &["src/cli"]),
     ("bincode", &["src/vault/"]),
     ("blake3", &["src/checksum.rs"]),
@@ -56,9 +56,11 @@ const CRATES: [(&str, &[&str]); 28] = [
     ("crc32c", &["src/checksum.rs"]),
     ("crossbeam_channel", &["src/"]),
     ("env_logger", &["src/logging.rs"]),
+    ("fastcdc", &["src/backup/files/cutter.rs"]),
     ("flate2", &["src/source/qcow2"]),
     ("fuser", &["src/fuse"]),
     ("http_body_util", &["src/store/s3/wire.rs"]),
+    ("ignore", &["src/backup/files/exclude.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("jiff", &["src/clock.rs"]),
     ("libc", &["src/fuse"]),
@@ -69,6 +71,7 @@ const CRATES: [(&str, &[&str]); 28] = [
             "src/chunk",
             "src/fs",
             "src/fuse",
+            "src/source/directory.rs",
             "src/source/qcow2",
             "src/store/local.rs",
             "src/tree",

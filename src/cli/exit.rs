@@ -183,7 +183,7 @@ fn of_vault(error: &vault::Error) -> Option<Code> {
 fn of_store(error: &store::Error) -> Code {
     match error {
         store::Error::NotFound { .. } | store::Error::Short { .. } => Code::Damaged,
-        store::Error::NoRoot { .. } | store::Error::NoStore { .. } => Code::Unreachable,
+        store::Error::NoRoot { .. } | store::Error::NoStore { .. } | store::Error::Refused { .. } => Code::Unreachable,
         store::Error::InvalidLocation { .. } => Code::Usage,
         store::Error::Io { source, .. } => of_io(source),
         _ => Code::Failed,

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::fuse::Notifier;
+use crate::store::Store;
 use crate::tree::Tree;
 
 /// Shortest time between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The same over a network, where each look is a request that may be paid for.
+const REMOTE_PAUSE: Duration = Duration::from_secs(10);
 /// A vault whose listing takes long is looked at less often: looking takes at most one fiftieth of the time.
 const RATIO: u32 = 50;
 /// Time between two looks at a vault that cannot be listed: how long it took says nothing then.
@@ -26,15 +29,16 @@ pub(super) struct Refresher {
 }
 
 impl Refresher {
-    pub(super) fn start(tree: Arc<Tree>, notifier: Notifier) -> std::io::Result<Self> {
+    /// Starts with a time between two looks of at least `least`.
+    pub(super) fn start(tree: Arc<Tree>, notifier: Notifier, least: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let thread = std::thread::Builder::new().name("refresh".into()).spawn(move || {
-            let mut pause = PAUSE;
+            let mut pause = least;
             let mut failing = false;
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let began = Instant::now();
                 let refreshed = tree.refresh();
-                pause = pause_after(began.elapsed());
+                pause = pause_after(least, began.elapsed());
                 match refreshed {
                     Ok(changes) => {
                         if failing {
@@ -69,8 +73,13 @@ fn ends_soon(thread: &JoinHandle<()>) -> bool {
     thread.is_finished()
 }
 
-fn pause_after(took: Duration) -> Duration {
-    PAUSE.max(took.saturating_mul(RATIO))
+/// The shortest time between two looks at a vault in `store`.
+pub(super) fn pause_for(store: &dyn Store) -> Duration {
+    if store.is_remote() { REMOTE_PAUSE } else { PAUSE }
+}
+
+fn pause_after(least: Duration, took: Duration) -> Duration {
+    least.max(took.saturating_mul(RATIO))
 }
 
 impl Drop for Refresher {
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn slow_vaults_are_looked_at_less_often() {
-        assert_eq!(pause_after(Duration::from_millis(3)), PAUSE);
-        assert_eq!(pause_after(Duration::from_millis(200)), Duration::from_secs(10));
+        assert_eq!(pause_after(PAUSE, Duration::from_millis(3)), PAUSE);
+        assert_eq!(pause_after(PAUSE, Duration::from_millis(200)), Duration::from_secs(10));
     }
 }

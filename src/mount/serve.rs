@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::attach::{self, Place};
 use super::mountinfo::{self, Mount};
 use super::options::{Access, Links, Options, OwnerShown};
-use super::refresh::Refresher;
+use super::refresh::{self, Refresher};
 use super::signals::Caught;
 use super::sys::{self, Detach};
 use super::{Error, daemon, detach, holders, readahead};
@@ -41,6 +41,7 @@ pub fn serve(
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let caught = super::signals::catch().map_err(|error| Error::system("catching signals".into(), error))?;
+    let pause = refresh::pause_for(content.reader.vault().store());
     let tree = open_tree(content, place, options)?;
     let connection = attach::attach(place, options)?;
     let mounted = Mounted::find(place)?;
@@ -55,7 +56,7 @@ pub fn serve(
     let (events, inbox) = crossbeam_channel::unbounded();
     let threads = |error| Error::system("starting threads".into(), error);
     spawn_session(session, events.clone()).map_err(threads)?;
-    let refresher = Refresher::start(tree, notifier).map_err(threads)?;
+    let refresher = Refresher::start(tree, notifier, pause).map_err(threads)?;
     std::fs::metadata(&place.directory).map_err(|error| Error::system("looking at the new mount".into(), error))?;
     ready()?;
     log::info!("{:?} is mounted at {}", place.source, place.directory.display());

@@ -1,8 +1,8 @@
 //! A store in a bucket of an S3-compatible object store. Here and below are the only names of the client library and its runtime.
 //!
 //! Every operation has an end of its own: what somebody waits for within half a minute, a write within a time that the user
-//! sets. Inside that time it is tried again ([`patience`]); what an error means is decided in [`verdict`]; no answer is believed
-//! before [`wire`] has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
+//! sets. Inside that time it is tried again (`patience`); what an error means is decided in `verdict`; no answer is believed
+//! before `wire` has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
 
 mod address;
 mod patience;
@@ -33,9 +33,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use verdict::Verdict;
 
-/// Longest time until a connection stands.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Longest time without a byte of an answer to a read.
+/// Longest time until a connection stands, and longest time without a byte of an answer to a read.
 const STALL: Duration = Duration::from_secs(5);
 /// Threads that move bytes; waiting costs none.
 const WORKERS: usize = 2;
@@ -133,7 +131,7 @@ fn client_options(settings: &Settings) -> Result<ClientOptions, String> {
         .is_some_and(|endpoint| endpoint.starts_with("http://"));
     let mut options = ClientOptions::new()
         .with_timeout_disabled()
-        .with_connect_timeout(CONNECT)
+        .with_connect_timeout(STALL)
         .with_allow_http(plain);
     if let Some(path) = &settings.authorities {
         let failed =
@@ -221,12 +219,12 @@ impl S3Store {
         Ok(())
     }
 
-    /// The size of an object. The answer to HEAD has no words, and cannot tell a missing object from a missing bucket: where it
-    /// denies, a GET is asked for the word.
+    /// The size of an object. The answer to HEAD has no words, and cannot tell a missing object from a missing bucket, or a wrong
+    /// key from a missing right: where it denies, a GET is asked for the word.
     async fn size(&self, path: &Path) -> Result<u64, Verdict> {
         match self.ask(self.reader.head(path)).await {
             Ok(meta) => Ok(meta.size),
-            Err(Verdict::Absent) => {
+            Err(Verdict::Absent | Verdict::Denied(_)) => {
                 let options = GetOptions {
                     range: Some(GetRange::Bounded(0..1)),
                     ..GetOptions::default()
@@ -293,7 +291,12 @@ impl S3Store {
                 store: self.place.clone(),
                 problem,
             },
-            Verdict::Unreached(text) => io(ErrorKind::NotConnected, text),
+            Verdict::Denied(text) => io(ErrorKind::PermissionDenied, text),
+            Verdict::Full(text) => io(ErrorKind::StorageFull, text),
+            Verdict::Unreached(text) => io(
+                ErrorKind::NotConnected,
+                format!("{text}; check AWS_ENDPOINT_URL and the network"),
+            ),
             Verdict::TooLarge => io(ErrorKind::InvalidData, verdict.to_string()),
             Verdict::Short | Verdict::Unsupported | Verdict::NoUpload | Verdict::Failed(_) => {
                 io(ErrorKind::TimedOut, verdict.to_string())

@@ -26,8 +26,9 @@ impl Mount {
         })
     }
 
+    /// The same, by a command that was changed before it ran.
     #[track_caller]
-    fn with(dir: &Path, vault: &Path, options: &str, change: impl FnOnce(&mut Command)) -> Self {
+    pub fn with(dir: &Path, vault: &Path, options: &str, change: impl FnOnce(&mut Command)) -> Self {
         let dir = dir.canonicalize().unwrap();
         let (at, log) = (dir.join("mnt"), dir.join("mount.log"));
         std::fs::create_dir_all(&at).unwrap();

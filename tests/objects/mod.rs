@@ -48,8 +48,12 @@ impl Access {
 
     /// A store at `address` (`bucket/prefix`) in this process.
     pub fn store(&self, address: &str) -> Arc<S3Store> {
-        let settings = Settings::from_lookup(|name| self.variables.get(name).cloned()).unwrap();
-        Arc::new(S3Store::open(&Address::parse(address).unwrap(), &settings).unwrap())
+        Arc::new(S3Store::open(&Address::parse(address).unwrap(), &self.settings()).unwrap())
+    }
+
+    /// The same as the program would read them from its environment.
+    pub fn settings(&self) -> Settings {
+        Settings::from_lookup(|name| self.variables.get(name).cloned()).unwrap()
     }
 
     /// A store in a place of its own in the bucket `vault`, which knows how well the server keeps writers apart.
@@ -62,6 +66,12 @@ impl Access {
     /// A command of the program under test with these variables and no others of their kind.
     pub fn vaultfs<W: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = W>) -> std::process::Command {
         let mut command = super::common::program::vaultfs(words);
+        self.lend(&mut command);
+        command
+    }
+
+    /// Gives a command these variables and no others of their kind.
+    pub fn lend(&self, command: &mut std::process::Command) {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("AWS_") {
                 command.env_remove(name);
@@ -69,9 +79,8 @@ impl Access {
         }
         command
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("HOME", "/nonexistent");
-        command.envs(&self.variables);
-        command
+            .env("HOME", "/nonexistent")
+            .envs(&self.variables);
     }
 }
 

@@ -19,8 +19,6 @@ pub enum Manner {
     Ignores,
     /// Answers 501.
     Refuses,
-    /// Accepts connections and never answers.
-    Silent,
 }
 
 /// What goes wrong.
@@ -79,6 +77,8 @@ struct Shared {
     objects: Mutex<Objects>,
     /// Faults in a hundred requests.
     percent: AtomicU64,
+    /// The number of the request from which on no request is answered, though connections are taken.
+    hushed_from: AtomicU64,
     random: Mutex<Random>,
     hits: Mutex<HashMap<Fault, u64>>,
     requests: AtomicU64,
@@ -131,6 +131,7 @@ impl Odd {
             manner,
             objects: Mutex::default(),
             percent: AtomicU64::new(0),
+            hushed_from: AtomicU64::new(u64::MAX),
             random: Mutex::new(Random::new(seed)),
             hits: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -153,6 +154,17 @@ impl Odd {
         self.shared.percent.store(percent, Ordering::SeqCst);
     }
 
+    /// After so many more requests none is answered any more.
+    pub fn hush_after(&self, requests: u64) {
+        let from = self.requests() + requests;
+        self.shared.hushed_from.store(from, Ordering::SeqCst);
+    }
+
+    /// From now on requests are answered again, also those that wait.
+    pub fn speak(&self) {
+        self.shared.hushed_from.store(u64::MAX, Ordering::SeqCst);
+    }
+
     /// The kinds of faults that there were, and how many.
     pub fn hits(&self) -> HashMap<Fault, u64> {
         self.shared.hits.lock().unwrap().clone()
@@ -169,7 +181,13 @@ impl Odd {
         (objects.objects.keys().cloned().collect(), objects.uploads.len())
     }
 
-    /// Damages a stored object.
+    /// Removes stored objects.
+    pub fn lose(&self, lost: impl Fn(&str) -> bool) {
+        let mut objects = self.shared.objects.lock().unwrap();
+        objects.objects.retain(|name, _| !lost(name));
+    }
+
+    /// Damages stored objects.
     pub fn damage(&self, change: impl Fn(&str, &mut Vec<u8>)) {
         let mut objects = self.shared.objects.lock().unwrap();
         objects.objects.iter_mut().for_each(|(name, data)| change(name, data));
@@ -178,15 +196,14 @@ impl Odd {
 
 impl Shared {
     fn serve(&self, stream: TcpStream) {
-        if self.manner == Manner::Silent {
-            std::thread::sleep(Duration::from_secs(120));
-            return;
-        }
         stream.set_nodelay(true).unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut writer = stream;
         while let Some(request) = read_request(&mut reader) {
-            self.requests.fetch_add(1, Ordering::SeqCst);
+            let number = self.requests.fetch_add(1, Ordering::SeqCst);
+            while number >= self.hushed_from.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let fault = self.draw();
             if fault == Some(Fault::Reset) {
                 return;
@@ -198,7 +215,8 @@ impl Shared {
                 Some(Fault::Denied) if request.method == "GET" => Response::error(404, "NoSuchKey"),
                 _ => self.answer(&request),
             };
-            if fault == Some(Fault::LostAnswer) || send(&mut writer, &request, response, fault).is_none() {
+            let spot = self.random.lock().unwrap().next();
+            if fault == Some(Fault::LostAnswer) || send(&mut writer, &request, response, fault, spot).is_none() {
                 return;
             }
         }
@@ -366,8 +384,14 @@ fn decode(text: &str) -> String {
     decoded
 }
 
-/// Writes the answer, damaged as ordered; `None` if the connection shall end.
-fn send(writer: &mut TcpStream, request: &Request, mut response: Response, fault: Option<Fault>) -> Option<()> {
+/// Writes the answer, damaged as ordered, at a place that `spot` chooses; `None` if the connection shall end.
+fn send(
+    writer: &mut TcpStream,
+    request: &Request,
+    mut response: Response,
+    fault: Option<Fault>,
+    spot: u64,
+) -> Option<()> {
     let good = response.status < 300;
     match fault {
         Some(Fault::Stalled) => {
@@ -375,9 +399,10 @@ fn send(writer: &mut TcpStream, request: &Request, mut response: Response, fault
             return None;
         }
         Some(Fault::Flipped) if good && request.method == "GET" && !request.query.contains_key("list-type") => {
-            let middle = response.body.len() / 2;
-            if let Some(byte) = response.body.get_mut(middle) {
-                *byte ^= 0x10;
+            let len = response.body.len().max(1);
+            let at = usize::try_from(spot >> 8).unwrap() % len;
+            if let Some(byte) = response.body.get_mut(at) {
+                *byte ^= 1 << (spot % 8);
             }
         }
         Some(Fault::WrongRange) => {

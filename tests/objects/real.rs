@@ -12,25 +12,32 @@ pub struct Ceph {
     dir: PathBuf,
     /// Where its gateway is; the bucket `vault` is there.
     pub access: Access,
-    /// Holds the pipe whose end ends the server.
-    _watch: std::process::Child,
+    /// Holds the pipe whose end ends the server; `None` if somebody else does.
+    _watch: Option<std::process::Child>,
 }
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers/ceph")
 }
 
-/// The Ceph of this test program; skips the test where there is none.
+/// The Ceph that `$VAULTFS_CEPH` names, or one for this test program; skips the test where there can be none.
 pub fn ceph(test: &str) -> Option<&'static Ceph> {
     static CEPH: OnceLock<Ceph> = OnceLock::new();
-    let all = ["radosgw", "ceph-mon", "ceph-osd", "uuidgen", "curl"];
-    all.iter()
-        .all(|program| common::have(test, program))
-        .then(|| CEPH.get_or_init(|| Ceph::start(&[])))
+    let started = || match std::env::var_os("VAULTFS_CEPH") {
+        Some(dir) => Ceph::running(dir.into(), None),
+        None => Ceph::start(&[]),
+    };
+    can_start_ceph(test).then(|| CEPH.get_or_init(started))
+}
+
+/// Says whether all is there that a Ceph needs; if not, skips the test.
+pub fn can_start_ceph(test: &str) -> bool {
+    let all = ["radosgw", "ceph-mon", "ceph-osd", "uuidgen", "curl", "openssl"];
+    all.iter().all(|program| common::have(test, program))
 }
 
 impl Ceph {
-    /// Starts one more.
+    /// Starts one, which ends with this process.
     pub fn start(options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("vaultfs-ceph-")
@@ -48,16 +55,15 @@ impl Ceph {
             .spawn()
             .unwrap();
         let began = Instant::now();
-        let output = Command::new(script())
-            .arg("start")
-            .arg(&dir)
-            .args(options)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let mut start = Command::new(script());
+        let output = start.arg("start").arg(&dir).args(options).output().unwrap();
         assert!(output.status.success(), "{}", common::program::stderr(&output));
         eprintln!("Ceph was started in {:.1} s", began.elapsed().as_secs_f32());
-        let text = String::from_utf8(output.stdout).unwrap();
+        Self::running(dir, Some(watch))
+    }
+
+    fn running(dir: PathBuf, watch: Option<std::process::Child>) -> Self {
+        let text = std::fs::read_to_string(dir.join("access")).unwrap();
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Self {
             access: Access {

@@ -63,7 +63,7 @@ impl World {
         let mut directories = self.paths(fs::FileType::is_dir);
         directories.push(self.root.clone());
         let directory = self.random.pick(&directories).clone();
-        directory.join(OsStr::from_bytes(self.random.pick(&NAMES)))
+        directory.join(OsStr::from_bytes(self.random.pick::<&[u8]>(&NAMES)))
     }
 
     fn content(&mut self) -> Vec<u8> {
@@ -81,7 +81,9 @@ impl World {
         match self.number(20) {
             0..4 => {
                 let (place, content) = (self.place(), self.content());
-                fs::write(place, content).ok()?;
+                // A pipe would wait for a reader.
+                let may_be_written = fs::metadata(&place).map_or(true, |there| there.is_file());
+                may_be_written.then(|| fs::write(place, content))?.ok()?;
             }
             4..6 => fs::create_dir(self.place()).ok()?,
             6 => {
@@ -193,8 +195,12 @@ fn live(scene: &Scene, seed: u64) {
     let name = format!("home-{seed}");
     let mut as_they_were = Vec::new();
     for round in 0..ROUNDS {
-        for _ in 0..if round == 0 { 150 } else { 1 + world.number(40) } {
-            let _ = world.change();
+        let mut left = if round == 0 { 100 } else { 1 + world.number(40) };
+        // What was removed with all that is in it grows again.
+        while left > 0 || world.paths(|_| true).len() < 30 {
+            if world.change().is_some() {
+                left = left.saturating_sub(1);
+            }
         }
         // Now and then time passes, and the next backup need not read what was changed just before this one.
         if world.number(2) == 0 {
@@ -204,6 +210,11 @@ fn live(scene: &Scene, seed: u64) {
         scene.back_up(&name, &world.root);
         as_they_were.push(tree_of_directory(&world.root));
     }
+    assert!(
+        as_they_were
+            .windows(2)
+            .all(|pair| pair[0].len() > 20 && pair[0] != pair[1])
+    );
     let mounted = scene.mount();
     let shown = mounted.0.path().join("filesystems").join(&name);
     let points = points(&shown);

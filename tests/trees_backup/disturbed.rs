@@ -65,7 +65,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_stored() {
         (
             "openat:error=EACCES",
             "dir",
-            "dir: opening it failed: Permission denied; it is stored as an empty",
+            "dir: opening it failed: Permission denied (os error 13); it is stored as an empty directory",
             &["dir/inside"],
         ),
         (

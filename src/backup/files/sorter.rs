@@ -4,7 +4,7 @@
 mod merge;
 
 use crate::bytes::temporary::unlinked_file;
-use crate::bytes::{field, le_u16, le_u32, le_u64, to_u64, to_usize};
+use crate::bytes::{le_u16, le_u32, le_u64, to_u64, to_usize};
 use crate::checksum::crc32c;
 pub(super) use merge::Merge;
 use parking_lot::Mutex;
@@ -69,8 +69,10 @@ impl Batch {
         let (Ok(key_len), Ok(value_len)) = (u16::try_from(key.len()), u32::try_from(value.len())) else {
             return false;
         };
-        let prefix = u64::from_be_bytes(field(key, 0).unwrap_or_default());
-        self.index.push((prefix, self.records.len()));
+        // A shorter key is filled up with zeros: then it is not greater than any key it begins, and the keys themselves decide.
+        let mut prefix = [0; 8];
+        prefix.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+        self.index.push((u64::from_be_bytes(prefix), self.records.len()));
         self.records.extend_from_slice(&key_len.to_le_bytes());
         self.records.extend_from_slice(&value_len.to_le_bytes());
         self.records.extend_from_slice(&visit.to_le_bytes());

@@ -126,7 +126,7 @@ async fn repeat<T>(
         let verdict = match tokio::time::timeout(limit, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(verdict)) => verdict,
-            Err(_) => Verdict::Failed(format!("no answer within {} seconds", limit.as_secs().max(1))),
+            Err(_) => Verdict::silence(limit),
         };
         let mut total = patience.total;
         match &verdict {

@@ -1,10 +1,12 @@
 //! What an error of a request means: the object is absent, present or short, the store refuses, or it may go better next time.
 
+use super::STALL;
 use super::settings::NO_CREDENTIALS;
 use super::wire::Answer;
 use object_store::client::{HttpError, HttpErrorKind};
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// The meaning of a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(super) enum Verdict {
     NoUpload,
     /// The server answers and will go on refusing until somebody changes something.
     Refused(String),
+    /// It lets this user do other things, or nothing.
+    Denied(String),
+    /// There is no room.
+    Full(String),
     /// There is no such bucket, or no such server: nothing can be said about any object.
     NoStore(String),
     /// The server could not be reached at all.
@@ -39,14 +45,21 @@ impl Verdict {
             if let Some(answer) = cause.downcast_ref::<Answer>() {
                 return Self::of_answer(answer);
             }
-            if let Some(http) = cause.downcast_ref::<HttpError>()
-                && http.kind() == HttpErrorKind::Connect
-            {
-                return of_connection(&innermost(http));
+            if let Some(http) = cause.downcast_ref::<HttpError>() {
+                match http.kind() {
+                    HttpErrorKind::Connect => return of_connection(&innermost(http)),
+                    HttpErrorKind::Timeout => return Self::silence(STALL),
+                    _ => {}
+                }
             }
             link = cause.source();
         }
         Self::Failed(innermost(error))
+    }
+
+    /// Nothing came for so long.
+    pub(super) fn silence(waited: Duration) -> Self {
+        Self::Failed(format!("no answer within {} seconds", waited.as_secs().max(1)))
     }
 
     /// Judges an error while credentials were fetched.
@@ -78,8 +91,11 @@ impl Verdict {
                 };
                 refused(&format!("is in another region than the one asked, {region}"))
             }
-            (_, "QuotaExceeded") | (507, _) => refused("is full"),
-            (401 | 403, _) => refused("does not let this user do this"),
+            (_, "QuotaExceeded") | (507, _) => Self::Full(format!("it is full ({})", told())),
+            (401 | 403, _) => Self::Denied(format!(
+                "it does not let this user do this; a vault needs the rights to list, read, write and delete ({})",
+                told()
+            )),
             // Of an upload that was damaged or cut on its way.
             (400, "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "InvalidPart") => {
                 Self::Failed(told())
@@ -122,6 +138,7 @@ impl fmt::Display for Verdict {
             Self::TooLarge => "the object is too large",
             Self::Unsupported => "the server does not support this",
             Self::NoUpload => "the upload is not there any more",
+            Self::Denied(text) | Self::Full(text) => text,
             Self::Refused(text) | Self::NoStore(text) | Self::Unreached(text) | Self::Failed(text) => text,
         })
     }
@@ -145,7 +162,8 @@ mod tests {
         assert_eq!(verdict(404, "NoSuchKey"), Verdict::Absent);
         assert!(matches!(verdict(404, "NoSuchBucket"), Verdict::NoStore(_)));
         assert!(matches!(verdict(404, "SomethingElse"), Verdict::Failed(_)));
-        assert!(matches!(verdict(403, "AccessDenied"), Verdict::Refused(_)));
+        assert!(matches!(verdict(403, "AccessDenied"), Verdict::Denied(text) if text.contains("rights to list")));
+        assert!(matches!(verdict(403, "QuotaExceeded"), Verdict::Full(_)));
         for status in [500, 502, 503, 504, 429, 408, 409] {
             assert!(matches!(verdict(status, ""), Verdict::Failed(_)), "{status}");
         }
@@ -159,7 +177,6 @@ mod tests {
             (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
             (301, "PermanentRedirect", "AWS_REGION=eu-1"),
             (400, "AuthorizationHeaderMalformed", "AWS_REGION=eu-1"),
-            (403, "QuotaExceeded", "full"),
         ] {
             let Verdict::Refused(text) = verdict(status, code) else {
                 panic!("{code}")

@@ -120,13 +120,18 @@ enum Question {
     Range(usize),
     /// The length is in the answer's header, and is checked by who asked.
     Object,
+    Size,
+    Deletion,
     Other,
 }
 
 impl Question {
     fn of(request: &HttpRequest) -> Self {
-        if request.method() != "GET" {
-            return Self::Other;
+        match request.method().as_str() {
+            "GET" => {}
+            "HEAD" => return Self::Size,
+            "DELETE" => return Self::Deletion,
+            _ => return Self::Other,
         }
         if request.uri().query().is_some_and(|query| query.contains("list-type=2")) {
             return Self::Page;
@@ -156,23 +161,27 @@ async fn look(question: Question, response: HttpResponse) -> Result<HttpResponse
         return Err(HttpError::new(HttpErrorKind::Unknown, answer));
     }
     let (parts, body) = response.into_parts();
+    let unbelievable = |problem| Err(HttpError::new(HttpErrorKind::Decode, Unbelievable(problem)));
     let is_object = ["etag", "last-modified"]
         .iter()
         .any(|name| parts.headers.contains_key(*name));
-    if matches!(question, Question::Object | Question::Range(_)) && !is_object {
-        return Err(HttpError::new(
-            HttpErrorKind::Decode,
-            Unbelievable("no object of an object store"),
-        ));
-    }
     let body = match question {
-        Question::Object => body,
+        Question::Object | Question::Range(_) | Question::Size if !is_object => {
+            return unbelievable("no object of an object store");
+        }
+        Question::Object | Question::Size => body,
         Question::Range(len) => bounded(body, len),
         Question::Other => bounded(body, MAX_ANSWER),
+        Question::Deletion => {
+            if !collect(body, MAX_ERROR).await?.is_empty() {
+                return unbelievable("not that of an object store to a deletion");
+            }
+            HttpResponseBody::from(Vec::new())
+        }
         Question::Page => {
             let page = collect(body, MAX_PAGE).await?;
             if let Some(problem) = page_problem(&String::from_utf8_lossy(&page)) {
-                return Err(HttpError::new(HttpErrorKind::Decode, Unbelievable(problem)));
+                return unbelievable(problem);
             }
             HttpResponseBody::from(page)
         }
