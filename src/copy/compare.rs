@@ -131,13 +131,14 @@ impl Comparison<'_> {
         let load =
             |reader: &Reader, page: &PageRef| self.entries(reader, page, layout.page_chunks(number), &place(start));
         let (ours, theirs) = (load(from, &ours_at)?, load(to, &theirs_at)?);
-        let mut data_bytes = 0u64;
+        let (mut chunks, mut data_bytes) = (0u64, 0u64);
         for ((ours, theirs), chunk) in ours.iter().zip(&theirs).zip(start..) {
             match (ours, theirs) {
                 (None, None) => {}
                 (Some(ours), Some(theirs)) if ours.id == theirs.id => {
                     let len = layout.chunk_len(chunk);
                     self.holds(&place(chunk), &theirs.id, &theirs.pack, len)?;
+                    chunks = chunks.saturating_add(1);
                     data_bytes = data_bytes.saturating_add(to_u64(len));
                 }
                 _ => return Err(differs(chunk)),
@@ -146,6 +147,7 @@ impl Comparison<'_> {
         self.copier.environment.monitor.advance(data_bytes);
         let node = Node {
             page: theirs_at,
+            chunks,
             data_bytes,
             items: 0,
             keys: <(Vec<u8>, Vec<u8>)>::default(),
@@ -219,6 +221,7 @@ impl Comparison<'_> {
         let sum = |of: fn(&Node) -> u64| below.iter().fold(0u64, |sum, node| sum.saturating_add(of(node)));
         let node = Arc::new(Node {
             page: pair.1,
+            chunks: sum(|node| node.chunks),
             data_bytes: sum(|node| node.data_bytes),
             items: sum(|node| node.items),
             keys: span(&below),
@@ -239,13 +242,14 @@ impl Comparison<'_> {
         }
         let (ours, theirs) = self.tree_pair(pair, 0)?;
         let (ours, theirs) = (entries(&ours), entries(&theirs));
-        let mut data_bytes = 0u64;
+        let (mut chunks, mut data_bytes) = (0u64, 0u64);
         let mut same = ours.len() == theirs.len();
         for ((key, ours), (their_key, theirs)) in ours.iter().zip(&theirs) {
             same = same && key == their_key;
             match (chunk_of(key, ours), chunk_of(their_key, theirs)) {
                 (Some(ours), Some(theirs)) if ours.id == theirs.id && ours.len == theirs.len => {
                     self.holds("tree", &theirs.id, &theirs.pack, to_usize(theirs.len_bytes()))?;
+                    chunks = chunks.saturating_add(1);
                     data_bytes = data_bytes.saturating_add(ours.len_bytes());
                 }
                 (None, None) => same = same && ours == theirs,
@@ -259,6 +263,7 @@ impl Comparison<'_> {
         let key = |entry: Option<&(&[u8], &[u8])>| entry.map_or_else(Vec::new, |(key, _)| key.to_vec());
         let node = Arc::new(Node {
             page: pair.1,
+            chunks,
             data_bytes,
             items: to_u64(ours.len()),
             keys: (key(ours.first()), key(ours.last())),

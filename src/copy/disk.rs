@@ -207,6 +207,7 @@ impl Map<'_> {
             let lens = (first..).zip(&job.entries).filter(|(_, entry)| entry.is_some());
             let node = Arc::new(Node {
                 page: place,
+                chunks: to_u64(job.entries.iter().flatten().count()),
                 data_bytes: lens.fold(0, |sum, (number, _)| {
                     sum.saturating_add(to_u64(self.layout.chunk_len(number)))
                 }),

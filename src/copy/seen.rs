@@ -33,7 +33,9 @@ pub(super) enum Name {
 pub(super) struct Node {
     /// Where the copy is.
     pub(super) page: PageRef,
-    /// Bytes of all chunks below it.
+    /// Number of chunks below it.
+    pub(super) chunks: u64,
+    /// Their bytes.
     pub(super) data_bytes: u64,
     /// Items below it, if it is a page of a tree.
     pub(super) items: u64,

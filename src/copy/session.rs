@@ -128,6 +128,8 @@ impl<'a> Session<'a> {
     /// The copy of a page, if this run made or met one.
     pub(super) fn known(&self, name: &Name) -> Option<Arc<Node>> {
         let node = self.seen.lock().get(name).or_else(|| self.earlier.lock().get(name))?;
+        self.counts.found_chunks.fetch_add(node.chunks, Ordering::Relaxed);
+        self.counts.found_bytes.fetch_add(node.data_bytes, Ordering::Relaxed);
         self.advance(node.data_bytes);
         Some(node)
     }

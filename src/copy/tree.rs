@@ -157,6 +157,7 @@ impl Copy<'_> {
         let sum = |of: fn(&Node) -> u64| below.iter().fold(0u64, |sum, node| sum.saturating_add(of(node)));
         let node = Arc::new(Node {
             page,
+            chunks: sum(|node| node.chunks),
             data_bytes: sum(|node| node.data_bytes),
             items: sum(|node| node.items),
             keys: span(&below),
@@ -219,10 +220,11 @@ impl Copy<'_> {
     fn leaf(&mut self, page: &Source, packs: &mut impl Iterator<Item = ObjectId>) -> Result<Node> {
         let entries = entries(&page.data);
         let mut builder = Builder::default();
-        let mut data_bytes = 0u64;
+        let (mut chunks, mut data_bytes) = (0u64, 0u64);
         for (key, value) in &entries {
             match chunk_of(key, value) {
                 Some(chunk) => {
+                    chunks = chunks.saturating_add(1);
                     data_bytes = data_bytes.saturating_add(chunk.len_bytes());
                     let pack = self.session.next_pack(packs)?;
                     builder.push(key, &ChunkRef { pack, ..chunk }.encode());
@@ -233,6 +235,7 @@ impl Copy<'_> {
         let key = |entry: Option<&(&[u8], &[u8])>| entry.map_or_else(Vec::new, |(key, _)| key.to_vec());
         Ok(Node {
             page: self.store(&builder.take(0))?,
+            chunks,
             data_bytes,
             items: crate::bytes::to_u64(entries.len()),
             keys: (key(entries.first()), key(entries.last())),
