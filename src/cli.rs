@@ -66,6 +66,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Code> {
         Command::Show(args) => commands::show::run(context, &args),
         Command::Backup(args) => commands::backup::run(context, &args),
         Command::Cat(args) => commands::cat::run(context, &args),
+        Command::Copy(args) => commands::copy::run(context, &args),
         Command::Cp(args) => commands::cp::run(context, &args),
         Command::Mount(args) => commands::mount::run(context, &args),
         Command::Umount(args) => commands::umount::run(context, &args),

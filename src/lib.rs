@@ -3,10 +3,11 @@
 //! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
 //!
 //! ```text
-//! cli -> mount . backup . restore . extract
+//! cli -> mount . backup . copy . restore . extract
 //!        extract        -> tree
 //!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
+//!        copy   -> writer, image         -> chunk -> vault -> store
 //!        base, for everybody: bytes . checksum . clock . monitor
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod checksum;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
+pub mod copy;
 pub mod extract;
 pub mod fs;
 pub mod fuse;

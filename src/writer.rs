@@ -105,6 +105,8 @@ pub struct Writer {
     /// New data chunks of this session that no index lists yet.
     fresh: Mutex<HashMap<ChunkId, Record>>,
     fresh_limit: usize,
+    /// The index that lists `fresh` for others, should this session not come to its end.
+    checkpoint: Mutex<Option<Key>>,
     /// New pages of this session.
     fresh_pages: Mutex<HashMap<ChunkId, ObjectId>>,
     failure: Arc<Mutex<Option<vault::Error>>>,
@@ -140,6 +142,7 @@ impl Writer {
             meta: Mutex::new(None),
             fresh: Mutex::default(),
             fresh_limit: FRESH_LIMIT,
+            checkpoint: Mutex::new(None),
             fresh_pages: Mutex::default(),
             failure,
             full,
@@ -198,8 +201,32 @@ impl Writer {
             // there yet, so that the chunk would be stored twice, never lost.
             self.put_index(records.into_values().collect())?
                 .map_or(Ok(()), |key| self.known.add(&key))?;
+            self.replace_checkpoint(None);
         }
         Ok((pack, to_u64(chunk.stored.len())))
+    }
+
+    /// Lists what was stored so far in an index, so that the next session finds it if this one is killed; its own index takes
+    /// the place of this one.
+    ///
+    /// # Errors
+    /// `Vault`.
+    pub fn checkpoint(&self) -> Result<()> {
+        // Packs that are still on their way are listed, too: who finds a chunk looks into the footer of its pack.
+        let records = self.fresh.lock().values().copied().collect();
+        let key = self.put_index(records)?;
+        self.replace_checkpoint(key);
+        Ok(())
+    }
+
+    fn replace_checkpoint(&self, next: Option<Key>) {
+        let old = std::mem::replace(&mut *self.checkpoint.lock(), next);
+        if let Some(key) = old
+            && let Err(error) = self.vault.store().delete(&key)
+        {
+            // It lists what is there; all it costs is space.
+            log::debug!("{key} stays beside the index that takes its place: {error}");
+        }
     }
 
     /// Stores an encoded map page or page list, unless this session did; returns where it is and the bytes it added.
@@ -302,7 +329,9 @@ impl Writer {
         if joined > 0 {
             return Err(Error::Stopped);
         }
-        self.put_index(fresh.into_values().collect()).map(drop)
+        self.put_index(fresh.into_values().collect())?;
+        self.replace_checkpoint(None);
+        Ok(())
     }
 }
 
@@ -354,5 +383,47 @@ mod tests {
             assert!(found.is_some(), "chunk {number}");
         }
         assert_eq!(next.find(&ChunkId::of(b"other"), 5, None).unwrap(), None);
+    }
+
+    #[test]
+    fn chunks_of_a_session_that_never_ended_are_found_by_its_checkpoint() {
+        let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
+        let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
+        let reader = Reader::new(vault.clone(), 8 << 20);
+        let writer = Writer::open(&reader).unwrap();
+        let plain = |number: u32| [number.to_le_bytes(); 1 << 14].concat();
+        let add = |number| {
+            let (plain, codec) = (plain(number), Codec::Raw);
+            let (id, stored, plain_len) = (ChunkId::of(&plain), &plain[..], plain.len());
+            let chunk = Encoded {
+                id,
+                codec,
+                stored,
+                plain_len,
+            };
+            writer.add(&chunk).unwrap();
+        };
+        // The first pack is full and on its way, the second is not.
+        (1..300).for_each(add);
+        writer.checkpoint().unwrap();
+        (300..600).for_each(add);
+        writer.checkpoint().unwrap();
+        assert_eq!(vault.store().list("index/").unwrap().len(), 1);
+        while vault.store().list("packs/").unwrap().len() < 2 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let next = Writer::open(&reader).unwrap();
+        let found = |number| next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
+        assert!(found(1).is_some() && found(257).is_some());
+        assert_eq!(found(599), None, "its pack was never stored");
+        writer.finish().unwrap();
+        assert_eq!(vault.store().list("index/").unwrap().len(), 1);
+        assert!(
+            Writer::open(&Reader::new(vault, 8 << 20))
+                .unwrap()
+                .find(&ChunkId::of(&plain(599)), 1 << 16, None)
+                .unwrap()
+                .is_some()
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -29,13 +29,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
         &["fuse", "tree", "image", "chunk", "vault", "store", "writer", "logging"],
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
+    ("copy", &["writer", "image", "chunk", "vault", "store"]),
     ("restore", &["source", "image", "chunk", "vault"]),
     ("extract", &["tree", "fs", "image", "chunk"]),
     (
         "cli",
         &[
-            "mount", "backup", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault", "store",
-            "writer", "logging",
+            "mount", "backup", "copy", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault",
+            "store", "writer", "logging",
         ],
     ),
 ];

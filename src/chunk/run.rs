@@ -1,6 +1,8 @@
 //! Several chunks at once, straight into the memory they are wanted in or, ahead of a reader, into the cache: chunks that lie next to
 //! each other in a pack are fetched as one range.
 
+pub mod stored;
+
 use super::cache::Landing;
 use super::{Error, Reader, Result, key_text};
 use crate::bytes::scratch::Scratch;

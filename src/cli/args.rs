@@ -65,6 +65,9 @@ pub(super) enum Command {
     /// Copy files or whole trees out of a backup, without a mount
     #[command(after_help = help::CP)]
     Cp(Cp),
+    /// Copy backups to another vault: what it has already is not copied again
+    #[command(after_help = help::COPY, override_usage = help::COPY_USAGE)]
+    Copy(Copy),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
@@ -380,6 +383,25 @@ pub(super) struct Cp {
     /// The copies are yours: no owners, no set-user-ID bits, no capabilities
     #[arg(long)]
     pub(super) no_owner: bool,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Group)]
+pub(super) struct Copy {
+    /// The vault copied from
+    pub(super) vault: OsString,
+    /// Backups, `servers/web-01/latest`, or whole resources, `servers/web-01`; and the vault copied to, the last word
+    #[arg(value_name = "ADDRESS... TO-VAULT", required = true)]
+    pub(super) words: Vec<OsString>,
+    /// Every backup of the vault
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Change nothing; print what would be copied
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Threads that read, check and write [default: two for each core, eight or more for a bucket]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
 }
 
 /// Arguments of `bench-decode`.

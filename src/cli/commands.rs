@@ -4,6 +4,7 @@ pub(super) mod backup;
 pub(super) mod bench;
 pub(super) mod cat;
 mod copied;
+pub(super) mod copy;
 pub(super) mod cp;
 pub(super) mod house;
 pub(super) mod init;

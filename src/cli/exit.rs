@@ -1,7 +1,7 @@
 //! How the program ends: exit codes, chosen here and nowhere else by looking at the errors of the layers.
 
 use super::request::Usage;
-use crate::{backup, chunk, extract, fs, image, mount, restore, store, tree, vault, writer};
+use crate::{backup, chunk, copy, extract, fs, image, mount, restore, store, tree, vault, writer};
 use std::io;
 
 /// How a command ended; scripts rely on the numbers.
@@ -64,6 +64,9 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return of_backup(error);
     }
     if let Some(error) = cause.downcast_ref() {
+        return of_copy(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
         return of_restore(error);
     }
     if let Some(error) = cause.downcast_ref() {
@@ -95,6 +98,16 @@ fn of_backup(error: &backup::Error) -> Option<Code> {
         backup::Error::Vault(error) | backup::Error::Write(writer::Error::Vault(error)) => of_vault(error),
         backup::Error::Write(writer::Error::Lookup(_)) => None,
         _ => Some(Code::Failed),
+    }
+}
+
+/// `None` where the layers below know better.
+fn of_copy(error: &copy::Error) -> Option<Code> {
+    match error {
+        copy::Error::SameVault { .. } => Some(Code::Usage),
+        copy::Error::Differs { .. } => Some(Code::Partial),
+        copy::Error::Interrupted { .. } => Some(Code::Failed),
+        _ => None,
     }
 }
 

@@ -134,3 +134,22 @@ Examples:
 
 As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
 you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";
+
+/// How `vaultfs copy` is called.
+pub(super) const COPY_USAGE: &str = "\
+vaultfs copy [OPTIONS] <VAULT> <ADDRESS>... <TO-VAULT>
+       vaultfs copy [OPTIONS] --all <VAULT> <TO-VAULT>";
+
+/// Under `vaultfs copy --help`.
+pub(super) const COPY: &str = "\
+Examples:
+  vaultfs copy /srv/vault servers/web-01/latest /mnt/usb/vault
+  vaultfs copy /srv/vault servers/web-01 disks s3://offsite/vault
+  vaultfs copy --all /srv/vault s3://offsite/vault
+  TO_AWS_PROFILE=offsite vaultfs copy --all s3://onsite/vault s3://offsite/vault
+
+Make the other vault first, with vaultfs init. Backups keep their addresses. Chunks that the other vault has
+are not copied; every other one is checked on its way. A backup is visible there when it is whole: after an
+interruption, copy again, and what has arrived is found. One that is there already must be the same; a
+different one is named and left alone. If variables TO_AWS_... are set, they and no AWS_... ones are for the
+bucket copied to.";

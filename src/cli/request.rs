@@ -10,9 +10,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 mod backup;
+mod copy;
 mod file;
 mod filter;
 pub(super) use backup::{BackupRequest, Source, backup};
+pub(super) use copy::copy;
 pub(super) use file::{BackupFile, inside};
 pub(super) use filter::Filter;
 
