@@ -1,8 +1,8 @@
 //! A store in a bucket of an S3-compatible object store. Here and below are the only names of the client library and its runtime.
 //!
 //! Every operation has an end of its own: what somebody waits for within half a minute, a write within a time that the user
-//! sets. Inside that time it is tried again ([`patience`]); what an error means is decided in [`verdict`]; no answer is believed
-//! before [`wire`] has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
+//! sets. Inside that time it is tried again (`patience`); what an error means is decided in `verdict`; no answer is believed
+//! before `wire` has looked at it. An answer that something is absent, or that a listing is empty, is never made of an error.
 
 mod address;
 mod patience;
@@ -193,6 +193,10 @@ impl S3Store {
         Patience::reading(self.read_patience, len)
     }
 
+    fn looking(&self) -> Patience {
+        Patience::looking(self.read_patience)
+    }
+
     async fn whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Verdict> {
         let result = self.ask(self.reader.get_opts(path, GetOptions::default())).await?;
         let size = result.meta.size;
@@ -371,7 +375,7 @@ impl Store for S3Store {
 
     fn head(&self, key: &Key) -> Result<u64> {
         let path = self.path(key.as_str());
-        let size = self.insist(self.reading(0), async || self.size(&path).await);
+        let size = self.insist(self.looking(), async || self.size(&path).await);
         size.map_err(|verdict| self.error("look up", key.as_str(), verdict))
     }
 
@@ -397,7 +401,7 @@ impl Store for S3Store {
         // The answer to DELETE is the same whether there was an object or not.
         self.head(key)?;
         let path = self.path(key.as_str());
-        let deleted = self.insist(self.reading(0), async || self.ask(self.writer.delete(&path)).await);
+        let deleted = self.insist(self.looking(), async || self.ask(self.writer.delete(&path)).await);
         deleted.map_err(|verdict| self.error("delete", key.as_str(), verdict))
     }
 
