@@ -167,9 +167,9 @@ pub fn run(request: &MountRequest) -> Result<(), Error> {
             let log = log_destination(&request.options)?;
             logging::log_panics();
             serve::serve(content, &place, &request.options, || {
-                daemon::announce()?;
+                // First: who hears of the mount may read what is damaged at once, and the line about it must not be lost.
                 logging::redirect(log);
-                Ok(())
+                daemon::announce()
             })
         }
     }
