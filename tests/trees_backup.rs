@@ -347,7 +347,7 @@ fn what_is_excluded_is_left_out_and_counted() {
 fn wrong_words_are_told_before_anything_is_done() {
     let desk = Desk::new();
     for (words, part) in [
-        (&["-e", "[z-a]"][..], "--exclude: \"a[\" is not a pattern"),
+        (&["-e", "[z-a]"][..], "--exclude: \"[z-a]\" is not a pattern"),
         (
             &["--exclude-from", "/nonexistent"],
             "the patterns in /nonexistent cannot be read",

@@ -338,11 +338,13 @@ fn get(state: &Objects, key: &str, request: &Request) -> Response {
         return etag(Response::new(200, data.clone()));
     };
     let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-    let first: usize = first.parse().unwrap();
+    let suffix = first.is_empty().then(|| last.parse::<usize>().unwrap());
+    let first = suffix.map_or_else(|| first.parse().unwrap(), |len| data.len().saturating_sub(len));
     if first >= data.len() {
         return Response::error(416, "InvalidRange");
     }
-    let end = last.parse::<usize>().unwrap().saturating_add(1).min(data.len());
+    let last = suffix.map_or_else(|| last.parse::<usize>().unwrap(), |_| data.len());
+    let end = last.saturating_add(1).min(data.len());
     let mut response = etag(Response::new(206, &data[first..end]));
     let told = format!("bytes {first}-{}/{}", end - 1, data.len());
     response.headers.push(("Content-Range", told));
