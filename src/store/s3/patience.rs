@@ -108,11 +108,14 @@ impl Rapport {
         }
     }
 
-    /// Notes that a request that began at `began` was given up; others may have been answered meanwhile.
+    /// Notes that a request that began at `began` was given up. That says nothing of the server if another one was answered in the
+    /// second half of that time; in the first half, the answer may have been its last.
     fn give_up(&self, began: Instant) {
+        let now = Instant::now();
+        let middle = began + now.duration_since(began) / 2;
         let mut state = self.0.lock();
-        if state.answered.is_none_or(|answered| answered < began) {
-            state.gave_up = Some(Instant::now());
+        if state.answered.is_none_or(|answered| answered < middle) {
+            state.gave_up = Some(now);
         }
     }
 }
@@ -288,9 +291,14 @@ mod tests {
         assert!(!rapport.is_silent());
         // Another one that gives up is no sign of silence while this one is answered.
         let began = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
         rapport.answer(Shows::Delivery);
         rapport.give_up(began);
         assert!(!rapport.is_silent());
+        // But it is when the last answer came long before.
+        std::thread::sleep(Duration::from_millis(60));
+        rapport.give_up(began);
+        assert!(rapport.is_silent());
     }
 
     #[test]
