@@ -5,13 +5,14 @@
 
 pub mod cache;
 pub mod items;
+mod keeping;
 pub mod prefetch;
 pub mod run;
+mod segments;
 
-use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
 use crate::store::again::{self, Failure};
-use crate::store::{self, Key};
+use crate::store::{self, Key, wait};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::{Footer, Record};
 use crate::vault::{self, ChunkId, Vault, codec, map, pack_key, tree_page};
@@ -64,6 +65,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Says whether the failure was of the thread that met it, which had no time left: another one may try at once.
+    fn is_of_its_thread(&self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        match self {
+            Self::Unavailable { source, .. } => {
+                matches!(&**source, store::Error::Io { source, .. } if matches!(source.kind(), TimedOut | WouldBlock))
+            }
+            Self::Corrupt { .. } | Self::Missing { .. } | Self::Timeout { .. } => false,
+        }
+    }
+}
+
 /// The result of a chunk read.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -78,6 +92,7 @@ pub struct Reader {
     cache: Cache,
     /// Held only to look up and insert, never across I/O.
     footers: Mutex<Footers>,
+    segments: segments::Segments,
 }
 
 impl Reader {
@@ -93,6 +108,7 @@ impl Reader {
             vault,
             cache,
             footers: Mutex::new(footers),
+            segments: segments::Segments::default(),
         })
     }
 
@@ -100,6 +116,12 @@ impl Reader {
     #[must_use]
     pub fn vault(&self) -> &Vault {
         &self.vault
+    }
+
+    /// Says whether what is read comes over a network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.vault.store().is_remote()
     }
 
     /// The chunks in memory.
@@ -122,17 +144,21 @@ impl Reader {
     /// # Errors
     /// As [`chunk`](Self::chunk).
     pub fn fetch(&self, entry: &map::Entry, plain_len: usize, buffer: &mut Vec<u8>) -> Result<()> {
-        let record = self.locate(ObjectType::Pack, &entry.id, &entry.pack)?;
-        self.decode(ObjectType::Pack, &entry.pack, &record, buffer, |buffer| {
-            if buffer.len() != plain_len {
-                let len = buffer.len();
+        let check = |plain: &[u8]| {
+            if plain.len() != plain_len {
+                let len = plain.len();
                 return Err(format!("chunk {} has {len} bytes instead of {plain_len}", entry.id));
             }
-            if ChunkId::of(buffer) != entry.id {
+            if ChunkId::of(plain) != entry.id {
                 return Err(format!("chunk {} fails its hash", entry.id));
             }
             Ok(())
-        })
+        };
+        if self.take_kept(ObjectType::Pack, &entry.id, buffer, check) {
+            return Ok(());
+        }
+        let record = self.locate(ObjectType::Pack, &entry.id, &entry.pack)?;
+        self.decode(ObjectType::Pack, &entry.pack, &record, buffer, check)
     }
 
     /// The encoded bytes of a map page or page list; they match their id, their content is still to be checked.
@@ -153,14 +179,19 @@ impl Reader {
 
     fn meta(&self, page: &map::PageRef, len: usize, what: &str, id_of: fn(&[u8]) -> ChunkId) -> Result<Chunk> {
         let id = ChunkId(page.id);
-        self.cache.get_or_load(&id, len, |buffer| {
-            let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
-            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer, |buffer| {
-                if id_of(buffer) != id {
-                    return Err(format!("{what} {id} fails its hash"));
-                }
+        let check = |plain: &[u8]| {
+            if id_of(plain) == id {
                 Ok(())
-            })
+            } else {
+                Err(format!("{what} {id} fails its hash"))
+            }
+        };
+        self.cache.get_or_load(&id, len, |buffer| {
+            if self.take_kept(ObjectType::MetaPack, &id, buffer, check) {
+                return Ok(());
+            }
+            let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
+            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer, check)
         })
     }
 
@@ -183,19 +214,23 @@ impl Reader {
         check: impl Fn(&[u8]) -> Result<(), String>,
     ) -> Result<()> {
         let object = || key_text(kind, pack);
-        let key = pack_key(kind, pack).map_err(|error| from_vault(error, object()))?;
-        let store = self.vault.store();
-        again::settle(store, unsteady, || {
-            let mut stored = Scratch::take(to_usize(u64::from(record.stored_len)));
-            let read = store.read_range(&key, u64::from(record.offset), &mut stored);
-            read.map_err(|error| Failure::Final(from_store(error, object())))?;
+        let (offset, len) = (u64::from(record.offset), to_usize(u64::from(record.stored_len)));
+        // Looked at once: should it be bad, the store itself is asked.
+        let mut came_along = self.came_along(kind, pack, offset, len);
+        again::settle(self.vault.store(), unsteady, || {
+            let stored = match came_along.take() {
+                Some(stored) => stored,
+                None => self.read_stored(kind, pack, offset, len).map_err(Failure::Final)?,
+            };
             let plain_len = to_usize(u64::from(record.plain_len));
             let checked = if codec::decode_into(record.codec, &stored, plain_len, buffer) {
                 check(buffer)
             } else {
                 Err(format!("chunk {} does not decode", record.id))
             };
-            checked.map_err(|what| Failure::damaged(Error::Corrupt { object: object(), what }, &stored))
+            checked.map_err(|what| Failure::damaged(Error::Corrupt { object: object(), what }, &stored))?;
+            self.keep(kind, record, &stored);
+            Ok(())
         })
     }
 
@@ -225,20 +260,26 @@ impl Reader {
     fn read_footer(&self, object_type: ObjectType, pack: &ObjectId) -> Result<Footer> {
         let object = key_text(object_type, pack);
         let store = self.vault.store();
+        let frame = self.vault.frame(object_type, *pack);
+        if let Some(footer) = self.kept_footer(&object, &frame) {
+            return Ok(footer);
+        }
         let read = || -> store::Result<(u64, Vec<u8>)> {
             let key = Key::new(object.clone())?;
-            let len = store.head(&key)?;
-            let tail_len = Footer::tail_guess(len);
-            let mut tail = store.get_range(&key, len.saturating_sub(to_u64(tail_len)), tail_len)?;
-            if let Some(total) = Footer::total_len(&tail).filter(|total| *total > tail_len && to_u64(*total) <= len) {
+            let (len, mut tail) = store.read_tail(&key, Footer::TAIL_GUESS)?;
+            let more = |total: &usize| *total > tail.len() && to_u64(*total) <= len;
+            if let Some(total) = Footer::total_len(&tail).filter(more) {
                 tail = store.get_range(&key, len.saturating_sub(to_u64(total)), total)?;
             }
             Ok((len, tail))
         };
         again::settle(store, unsteady, || {
             let (len, tail) = read().map_err(|error| Failure::Final(from_store(error, object.clone())))?;
-            let footer = Footer::decode(&self.vault.frame(object_type, *pack), len, &tail, &object);
-            footer.map_err(|error| Failure::damaged(from_vault(error, object.clone()), &tail))
+            let footer = Footer::decode(&frame, len, &tail, &object)
+                .map_err(|error| Failure::damaged(from_vault(error, object.clone()), &tail))?;
+            self.keep_footer(&object, len, &tail);
+            self.keep_tail(object_type, pack, len, &tail);
+            Ok(footer)
         })
     }
 }
@@ -268,10 +309,13 @@ fn from_store(error: store::Error, object: String) -> Error {
             object,
             what: format!("it ends before byte {end}"),
         },
-        source => Error::Unavailable {
-            object,
-            source: Arc::new(source),
-        },
+        source => {
+            wait::note_failure();
+            Error::Unavailable {
+                object,
+                source: Arc::new(source),
+            }
+        }
     }
 }
 

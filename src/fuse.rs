@@ -4,6 +4,7 @@
 //! whatever lies on the path, even if somebody else has mounted there since.
 
 mod advice;
+mod answers;
 mod attr;
 mod directory;
 mod errno;
@@ -11,6 +12,7 @@ mod handles;
 mod open_files;
 mod operations;
 mod push;
+mod waiters;
 
 use std::ffi::OsStr;
 use std::io;
@@ -58,7 +60,9 @@ impl Session {
         // The kernel has checked who may enter; a second check here would refuse kernel threads, such as loop devices.
         let acl = fuser::SessionACL::All;
         let (pusher, windows) = push::Pusher::new();
-        let operations = operations::Operations::new(Arc::clone(&tree), permissions, pusher);
+        let waiters = tree.is_remote().then(waiters::Waiters::start).transpose()?;
+        let answers = answers::Answers::new(Arc::clone(&tree), permissions, pusher);
+        let operations = operations::Operations::new(answers, waiters);
         let session = fuser::Session::from_fd(operations, connection, acl, config)?;
         let notifier = Notifier(session.notifier());
         // Ends with the session, which drops the other end.

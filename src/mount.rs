@@ -24,14 +24,12 @@ use std::sync::Arc;
 
 pub use options::Options;
 
-use crate::bytes::to_usize;
 use crate::chunk::Reader;
 use crate::image::handle::ReadAhead;
 use crate::logging::{self, Destination};
 use crate::store::location::Location;
-use crate::store::s3;
 use crate::tree::Content;
-use crate::vault::{self, Vault};
+use crate::vault::{self, access};
 use attach::{Place, VaultPlace};
 
 /// A mount that a user asked for.
@@ -196,6 +194,15 @@ fn prepare(request: &MountRequest) -> Result<(Location, Place), Error> {
     };
     let name = request.options.fsname.as_ref().map_or(shown, OsString::from);
     let place = attach::prepare(&request.directory, name, &vault, &request.options)?;
+    if let Some(root) = request.options.access_to_vault.cache.root(&location)
+        && root.starts_with(&place.directory)
+    {
+        let problem = format!(
+            "would hide the cache directory {}; choose another with cache_dir=DIR, or cache_dir=none",
+            root.display()
+        );
+        return Err(Error::mount_point(&place.directory, problem));
+    }
     Ok((location, place))
 }
 
@@ -216,13 +223,12 @@ fn open(location: &Location, options: &Options) -> Result<Content, Error> {
         vault: location.to_string(),
         source,
     };
-    let store = location.open(s3::Settings::from_environment);
-    let vault = Vault::open(store.map_err(|error| failed(error.into()))?).map_err(failed)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let read_ahead = ReadAhead::new(cores, to_usize(options.cache_bytes));
+    let vault = access::open(location, &options.access_to_vault).map_err(failed)?;
+    let reader = Reader::new(vault, options.cache_bytes);
+    let read_ahead = ReadAhead::of(&reader).map_err(|error| Error::system("starting threads".into(), error))?;
     Ok(Content {
-        reader: Reader::new(vault, options.cache_bytes),
-        read_ahead: Arc::new(read_ahead.map_err(|error| Error::system("starting threads".into(), error))?),
+        reader,
+        read_ahead: Arc::new(read_ahead),
     })
 }
 

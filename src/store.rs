@@ -10,8 +10,11 @@ pub mod local;
 pub mod location;
 pub mod memory;
 pub mod record;
+pub mod remote;
 pub mod s3;
+pub mod wait;
 
+use crate::bytes;
 use std::fmt;
 use std::sync::Arc;
 
@@ -189,6 +192,17 @@ pub trait Store: Send + Sync {
         Ok(data)
     }
 
+    /// Reads the last `most` bytes of an object, or all of a smaller one; gives its size too.
+    ///
+    /// # Errors
+    /// As [`read_range`](Self::read_range).
+    fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
+        let size = self.head(key)?;
+        let len = bytes::to_usize(size).min(most);
+        let tail = self.get_range(key, size.saturating_sub(bytes::to_u64(len)), len)?;
+        Ok((size, tail))
+    }
+
     /// Size of an object in bytes.
     ///
     /// # Errors
@@ -241,6 +255,9 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     }
     fn read_range(&self, key: &Key, offset: u64, buf: &mut [u8]) -> Result<()> {
         (**self).read_range(key, offset, buf)
+    }
+    fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
+        (**self).read_tail(key, most)
     }
     fn head(&self, key: &Key) -> Result<u64> {
         (**self).head(key)

@@ -20,6 +20,7 @@ mod names;
 pub mod node;
 pub mod place;
 pub mod resolve;
+mod status;
 mod table;
 
 use std::collections::HashMap;
@@ -189,6 +190,12 @@ impl Tree {
             catalogue: RwLock::new(Arc::new(catalogue)),
             sizes: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Says whether what is shown comes over a network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.content.reader.is_remote()
     }
 
     /// Finds `name` in a directory and counts a reference of the kernel to it.

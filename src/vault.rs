@@ -2,10 +2,12 @@
 //!
 //! `docs/format.md` is the normative text. Everything read here is hostile until it is checked.
 
+pub mod access;
 pub mod codec;
 pub mod config;
 pub mod index;
 pub mod item;
+pub mod kept;
 pub mod manifest;
 pub mod map;
 pub mod name;
@@ -22,6 +24,8 @@ use crate::checksum::Digest;
 use crate::clock::{Clock, Point};
 use crate::store::again::{self, Failure};
 use crate::store::{self, Exclusion, Key, Store};
+use access::Local;
+use kept::{Kept, Kind};
 use object::{FRAME_LEN, Frame, ObjectId, ObjectType};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +37,9 @@ pub type VaultId = [u8; 16];
 pub const MAX_CHUNK: u32 = 4 << 20;
 /// Most pages of one disk: 4096 lists of 1024 pages.
 pub const MAX_DISK_PAGES: u64 = 4096 * 1024;
+
+/// What the keys of manifests start with.
+const BACKUPS: &str = "backups/";
 
 /// Identity of a chunk: BLAKE3 of its plain bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +130,8 @@ pub type Catalogue = BTreeMap<ResourceName, Vec<Point>>;
 pub struct Vault {
     store: Arc<dyn Store>,
     config: Arc<Config>,
+    /// What there is of it on this machine, if it is reached over a network.
+    local: Option<Arc<Local>>,
 }
 
 impl fmt::Debug for Vault {
@@ -164,6 +173,7 @@ impl Vault {
         Ok(Self {
             store,
             config: Arc::new(config),
+            local: None,
         })
     }
 
@@ -184,6 +194,7 @@ impl Vault {
         Ok(Self {
             store,
             config: Arc::new(config),
+            local: None,
         })
     }
 
@@ -197,6 +208,18 @@ impl Vault {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What there is of the vault on this machine, if it is reached over a network.
+    #[must_use]
+    pub fn local(&self) -> Option<&Arc<Local>> {
+        self.local.as_ref()
+    }
+
+    /// What was read before and is kept on this machine.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Kept> {
+        self.local.as_ref()?.kept.as_ref()
     }
 
     /// Checks that this program may write to the vault.
@@ -220,10 +243,10 @@ impl Vault {
     /// `Store` if the listing is not complete.
     pub fn catalogue(&self) -> Result<Catalogue> {
         let mut catalogue = Catalogue::new();
-        for key in self.store.list("backups/")? {
+        for key in self.names(BACKUPS)? {
             let address = key
                 .as_str()
-                .strip_prefix("backups/")
+                .strip_prefix(BACKUPS)
                 .and_then(|text| text.parse::<Address>().ok());
             match address {
                 Some(Address { resource, point }) => catalogue.entry(resource).or_default().push(point),
@@ -239,8 +262,8 @@ impl Vault {
     /// # Errors
     /// `Store` if the listing is not complete.
     pub fn points(&self, resource: &ResourceName) -> Result<Vec<Point>> {
-        let prefix = format!("backups/{resource}/");
-        let keys = self.store.list(&prefix)?;
+        let prefix = format!("{BACKUPS}{resource}/");
+        let keys = self.names(&prefix)?;
         let mut points: Vec<Point> = keys
             .iter()
             .filter_map(|key| key.as_str().strip_prefix(&prefix)?.parse().ok())
@@ -275,6 +298,18 @@ impl Vault {
         let limit = crate::bytes::to_u64(manifest::MAX_MANIFEST + FRAME_LEN);
         let frame = self.manifest_frame(&key);
         let decode = |object: &[u8]| Manifest::decode(frame.open(object, key.as_str())?, address);
+        let name = key.as_str().as_bytes();
+        let found = |kept: &Kept| kept.find(Kind::Manifest, name, |object| decode(object).ok());
+        if let Some(manifest) = self.kept().and_then(found) {
+            return Ok(manifest);
+        }
+        let decode = |object: &[u8]| {
+            let manifest = decode(object)?;
+            if let Some(kept) = self.kept() {
+                kept.put(Kind::Manifest, name, &[object]);
+            }
+            Ok(manifest)
+        };
         read_checked(&self.store, &key, limit, decode).map_err(|error| match error {
             Error::Store(error) if error.is_not_found() => Error::NoBackup {
                 address: address.to_string(),
@@ -336,7 +371,7 @@ fn vault_key() -> Result<Key> {
 }
 
 fn manifest_key(address: &Address) -> Result<Key> {
-    Ok(Key::new(format!("backups/{address}"))?)
+    Ok(Key::new(format!("{BACKUPS}{address}"))?)
 }
 
 /// The key of a pack: `packs/<2 hex>/<id>` or `meta/<2 hex>/<id>`.

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("volume", &["image"]),
     ("fs", &["volume", "image", "chunk", "vault"]),
     ("tree", &["fs", "volume", "image", "chunk", "vault", "store"]),
-    ("fuse", &["tree", "fs", "image"]),
+    ("fuse", &["tree", "fs", "image", "store"]),
     (
         "mount",
         &["fuse", "tree", "image", "chunk", "vault", "store", "writer", "logging"],

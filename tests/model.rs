@@ -64,7 +64,7 @@ fn random_reads_of_an_image_equal_the_model() {
 fn random_reads_of_a_handle_equal_the_model_and_end_at_the_end() {
     // A cache smaller than the disk, so that chunks leave it and come again while streams are read ahead.
     let (model, bytes, image) = image(8 << 20);
-    let read_ahead = Arc::new(ReadAhead::new(2, 8 << 20).unwrap());
+    let read_ahead = Arc::new(ReadAhead::of(image.reader()).unwrap());
     let read = |seed: u64| {
         let handle = Handle::new(Arc::clone(&image), Arc::clone(&read_ahead));
         let mut ranges = Ranges::of(&model, Random::quiet(seed));

@@ -15,7 +15,7 @@ mod tools;
 
 use common::mounted::Mount;
 use common::program::{succeed, vaultfs};
-use files::{LoopMount, assert_same as assert_tree, restorable, tree_of_directory};
+use files::{LoopMount, Tree, assert_same as assert_tree, restorable, tree_of_directory};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use scene::{DISKS, Image, Point, Scene, for_each_chunk};
@@ -27,6 +27,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use tools::{Loop, assert_prints, assert_same, digest, run};
+use vaultfs::fs::Timestamp;
 
 const MIB: u64 = 1 << 20;
 
@@ -245,7 +246,10 @@ fn the_root_backed_up_as_files_comes_back_by_mount_and_restore(scene: &Scene) {
     let back = scene.path("back");
     for (address, source) in &mut sources {
         assert!(source.len() > 5000, "{address} has {} files", source.len());
-        assert_tree(&tree_of_directory(&mount.path(address).join("tree")), source, address);
+        // A file that was not read again keeps the time of access that it had when it was.
+        let shown = not_accessed(tree_of_directory(&mount.path(address).join("tree")));
+        *source = not_accessed(std::mem::take(source));
+        assert_tree(&shown, source, address);
         let words = [
             "restore".as_ref(),
             scene.vault.as_os_str(),
@@ -254,13 +258,17 @@ fn the_root_backed_up_as_files_comes_back_by_mount_and_restore(scene: &Scene) {
         ];
         let options = ["--force", "--delete"].map(OsStr::new);
         succeed(vaultfs(words.into_iter().chain([back.as_os_str()]).chain(options)));
-        assert_tree(
-            &restorable(tree_of_directory(&back)),
-            &restorable(std::mem::take(source)),
-            address,
-        );
+        // And reading it by one of its names, as this test does, changes that of a copy.
+        let back = restorable(not_accessed(tree_of_directory(&back)));
+        assert_tree(&back, &restorable(std::mem::take(source)), address);
     }
     mount.end();
+}
+
+fn not_accessed(mut tree: Tree) -> Tree {
+    tree.values_mut()
+        .for_each(|facts| facts.accessed = Timestamp::default());
+    tree
 }
 
 fn volumes_and_root_are_what_the_kernel_shows(scene: &Scene) {

@@ -128,6 +128,10 @@ fn a_range_is_exact_or_an_error(store: &dyn Store) {
             data[start..start + len]
         );
     }
+    for most in [1, 100, 256, 1000] {
+        let tail = store.read_tail(&key("a"), most).unwrap();
+        assert_eq!(tail, (256, data[256 - most.min(256)..].to_vec()), "{most}");
+    }
     for (offset, len) in [
         (0, 257),
         (255, 2),

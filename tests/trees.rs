@@ -283,4 +283,7 @@ fn what_cannot_be_meant_is_refused_with_the_reason() {
         assert!(stderr.contains(part), "{more:?}: {stderr}");
     }
     assert!(!to.exists());
+    // Its parent holds the vault, it does not: there is nothing to be removed.
+    scene.restore(&to, &["--force", "--delete", "--include", "link"]);
+    assert!(to.join("link").is_symlink());
 }

@@ -357,7 +357,7 @@ fn sequential_read_fetches_each_chunk_once() {
     let disk = Memory::dense(noise(10, 200 << 16));
     let report = back_up(&vault, &request("a", &[("vda", &disk)]), &ticking()).unwrap();
     let image = Arc::new(open(&vault, &report, "vda"));
-    let read_ahead = Arc::new(ReadAhead::new(2, 64 << 20).unwrap());
+    let read_ahead = Arc::new(ReadAhead::of(image.reader()).unwrap());
     let handle = Handle::new(Arc::clone(&image), read_ahead);
     store.take_calls();
     let mut bytes = Vec::new();

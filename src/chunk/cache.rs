@@ -4,6 +4,7 @@
 //! Memory of evicted chunks is used again for the next load, so that reading does not make the kernel clear new pages.
 
 use super::{Error, Result};
+use crate::store::wait;
 use crate::vault::ChunkId;
 use lru::LruCache;
 use parking_lot::{Condvar, Mutex};
@@ -127,7 +128,10 @@ impl Cache {
             return Ok(None);
         };
         drop(shard);
-        wait(id, &found).map(Some)
+        match wait_for(id, &found, Instant::now() + wait::left(PATIENCE)) {
+            Err(error) if error.is_of_its_thread() => Ok(None),
+            other => noted(other).map(Some),
+        }
     }
 
     /// Returns a chunk from memory, or waits for the load under way, or loads it by `load`, which fills the buffer it is
@@ -141,33 +145,55 @@ impl Cache {
         expected_len: usize,
         load: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<Chunk> {
+        let deadline = Instant::now() + wait::left(PATIENCE);
+        loop {
+            match self.find(id) {
+                Found::Ready(chunk) => {
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(chunk);
+                }
+                Found::Wait(flight) => match wait_for(id, &flight, deadline) {
+                    // Who loaded it had less time than this thread, or none.
+                    Err(error) if error.is_of_its_thread() && Instant::now() < deadline => {}
+                    other => {
+                        self.hits.fetch_add(1, Ordering::Relaxed);
+                        return noted(other);
+                    }
+                },
+                Found::Mine(flight) => {
+                    let landing = self.depart(id, flight, expected_len);
+                    let mut buffer = self.buffer();
+                    let outcome = load(&mut buffer);
+                    return landing.land(outcome.map(|()| buffer));
+                }
+            }
+        }
+    }
+
+    /// Announces that the caller loads a chunk; `None` if it is in memory or somebody else loads it.
+    #[must_use]
+    pub fn claim(&self, id: &ChunkId, expected_len: usize) -> Option<Landing<'_>> {
         match self.find(id) {
-            Found::Ready(chunk) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                Ok(chunk)
-            }
-            Found::Wait(flight) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                wait(id, &flight)
-            }
-            Found::Mine(flight) => {
-                self.loads.fetch_add(1, Ordering::Relaxed);
-                let landing = Landing {
-                    cache: self,
-                    id,
-                    flight: &flight,
-                    reserved: expected_len,
-                };
-                self.used.fetch_add(expected_len, Ordering::Relaxed);
-                self.make_room();
-                let mut buffer = self.spare.lock().pop().unwrap_or_default();
-                let outcome = load(&mut buffer).map(|()| {
-                    // A buffer used again may be much larger than this chunk (the last of a disk, a page).
-                    buffer.shrink_to(buffer.len().saturating_mul(2));
-                    Arc::new(buffer)
-                });
-                landing.land(outcome)
-            }
+            Found::Mine(flight) => Some(self.depart(id, flight, expected_len)),
+            Found::Ready(_) | Found::Wait(_) => None,
+        }
+    }
+
+    /// Memory to load into: of unspecified content.
+    #[must_use]
+    pub fn buffer(&self) -> Vec<u8> {
+        self.spare.lock().pop().unwrap_or_default()
+    }
+
+    fn depart(&self, id: &ChunkId, flight: Arc<Flight>, expected_len: usize) -> Landing<'_> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        self.used.fetch_add(expected_len, Ordering::Relaxed);
+        self.make_room();
+        Landing {
+            cache: self,
+            id: *id,
+            flight,
+            reserved: expected_len,
         }
     }
 
@@ -223,8 +249,7 @@ impl Cache {
     }
 }
 
-fn wait(id: &ChunkId, flight: &Flight) -> Result<Chunk> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_for(id: &ChunkId, flight: &Flight, deadline: Instant) -> Result<Chunk> {
     let mut outcome = flight.outcome.lock();
     loop {
         if let Some(outcome) = outcome.as_ref() {
@@ -236,16 +261,33 @@ fn wait(id: &ChunkId, flight: &Flight) -> Result<Chunk> {
     }
 }
 
-/// Ends a load whatever happens: a load that panics must not leave others waiting.
-struct Landing<'a> {
+/// Notes for this thread what failed for another one.
+fn noted(outcome: Result<Chunk>) -> Result<Chunk> {
+    if matches!(outcome, Err(Error::Unavailable { .. } | Error::Timeout { .. })) {
+        wait::note_failure();
+    }
+    outcome
+}
+
+/// A chunk that is being loaded. It ends whatever happens: a load that panics must not leave others waiting.
+pub struct Landing<'a> {
     cache: &'a Cache,
-    id: &'a ChunkId,
-    flight: &'a Flight,
+    id: ChunkId,
+    flight: Arc<Flight>,
     reserved: usize,
 }
 
 impl Landing<'_> {
-    fn land(mut self, outcome: Result<Chunk>) -> Result<Chunk> {
+    /// Ends the load with the plain bytes, or with the reason why there are none, for all who wait.
+    ///
+    /// # Errors
+    /// As the outcome.
+    pub fn land(mut self, outcome: Result<Vec<u8>>) -> Result<Chunk> {
+        let outcome = outcome.map(|mut buffer| {
+            // A buffer used again may be much larger than this chunk (the last of a disk, a page).
+            buffer.shrink_to(buffer.len().saturating_mul(2));
+            Arc::new(buffer)
+        });
         self.settle(outcome.clone());
         outcome
     }
@@ -256,11 +298,11 @@ impl Landing<'_> {
         self.cache
             .used
             .fetch_sub(std::mem::take(&mut self.reserved), Ordering::Relaxed);
-        let mut shard = self.cache.shard(self.id).lock();
+        let mut shard = self.cache.shard(&self.id).lock();
         if let Ok(chunk) = &outcome {
-            shard.ready().push(*self.id, Arc::clone(chunk));
+            shard.ready().push(self.id, Arc::clone(chunk));
         }
-        shard.flights.remove(self.id);
+        shard.flights.remove(&self.id);
         drop(shard);
         *self.flight.outcome.lock() = Some(outcome);
         self.flight.ended.notify_all();
@@ -271,7 +313,7 @@ impl Landing<'_> {
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         if self.flight.outcome.lock().is_none() {
-            self.settle(Err(Error::Timeout { id: *self.id }));
+            self.settle(Err(Error::Timeout { id: self.id }));
         }
     }
 }

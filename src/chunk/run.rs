@@ -1,18 +1,22 @@
-//! Several chunks at once, straight into the memory they are wanted in: chunks that lie next to each other in a pack are
-//! fetched as one range, and nothing goes through the cache.
+//! Several chunks at once, straight into the memory they are wanted in or, ahead of a reader, into the cache: chunks that lie next to
+//! each other in a pack are fetched as one range.
 
 pub mod stored;
 
-use super::{Error, Reader, Result, from_store, from_vault, key_text};
+use super::cache::Landing;
+use super::{Error, Reader, Result, key_text};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::to_usize;
+use crate::store::wait::{self, Limit};
 use crate::vault::map::Entry;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Record;
-use crate::vault::{ChunkId, codec, pack_key};
+use crate::vault::{ChunkId, codec};
 
 /// Most stored bytes fetched as one range.
 const MAX_RUN: u64 = 4 << 20;
+/// Ranges of one read that are fetched at once over a network.
+const AT_ONCE: usize = 8;
 
 /// A whole chunk, and where its plain bytes shall go.
 pub struct Wanted<'a> {
@@ -22,10 +26,9 @@ pub struct Wanted<'a> {
     pub plain: &'a mut [u8],
 }
 
-/// A range of one pack that holds the chunks `first .. first + records.len()` of those wanted.
+/// A range of one pack that holds the next `records.len()` of the chunks wanted.
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
-    first: usize,
     pack: ObjectId,
     records: Vec<Record>,
 }
@@ -50,11 +53,10 @@ impl Run {
 /// Joins neighbours, in the order they are wanted.
 fn plan(located: &[(ObjectId, Record)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    for (number, (pack, record)) in located.iter().enumerate() {
+    for (pack, record) in located {
         match runs.last_mut().filter(|run| run.takes(pack, record)) {
             Some(run) => run.records.push(*record),
             None => runs.push(Run {
-                first: number,
                 pack: *pack,
                 records: vec![*record],
             }),
@@ -63,36 +65,161 @@ fn plan(located: &[(ObjectId, Record)]) -> Vec<Run> {
     runs
 }
 
+/// A chunk on its way into the cache: which, the memory for its plain bytes, and the end that all wait for.
+type Arrival<'a> = (Entry, Vec<u8>, Landing<'a>);
+
+/// A wanted chunk and its number among those asked for.
+type Numbered<'a, 'b> = (usize, &'a mut Wanted<'b>);
+
 impl Reader {
     /// Reads and checks whole chunks, each into its own memory.
     ///
     /// # Errors
-    /// The number of the first chunk that could not be had, and why; the memory of the others is unspecified.
+    /// The number of a chunk that could not be had, and why; the memory of the others is unspecified.
     pub fn fetch_many(&self, wanted: &mut [Wanted<'_>]) -> Result<(), (usize, Error)> {
-        let locate = |(number, wanted): (usize, &Wanted<'_>)| {
-            let Entry { id, pack } = wanted.entry;
-            self.locate(ObjectType::Pack, &id, &pack)
-                .map(|record| (pack, record))
-                .map_err(|error| (number, error))
+        let numbered = wanted.iter_mut().enumerate();
+        let mut missing: Vec<Numbered<'_, '_>> = numbered
+            .filter_map(|(number, wanted)| {
+                let kept = self.take_kept_slice(&wanted.entry.id, wanted.plain);
+                (!kept).then_some((number, wanted))
+            })
+            .collect();
+        let locate = |(number, wanted): &Numbered<'_, '_>| {
+            let located = self.locate(ObjectType::Pack, &wanted.entry.id, &wanted.entry.pack);
+            located
+                .map(|record| (wanted.entry.pack, record))
+                .map_err(|error| (*number, error))
         };
-        let located = wanted.iter().enumerate().map(locate).collect::<Result<Vec<_>, _>>()?;
-        for run in plan(&located) {
-            let stored = self.fetch_run(&run).map_err(|error| (run.first, error))?;
-            let mut rest: &[u8] = &stored;
-            for (record, (number, wanted)) in run.records.iter().zip(wanted.iter_mut().enumerate().skip(run.first)) {
-                let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
-                rest = next;
-                let decoded = decode(record, this, wanted, &run.pack);
-                self.or_alone(decoded, wanted).map_err(|error| (number, error))?;
-            }
+        let located = missing.iter().map(locate).collect::<Result<Vec<_>, _>>()?;
+        let runs = plan(&located);
+        let mut rest = missing.as_mut_slice();
+        let mut work = Vec::with_capacity(runs.len());
+        for run in &runs {
+            let (group, tail) = rest.split_at_mut(run.records.len().min(rest.len()));
+            work.push((run, group));
+            rest = tail;
+        }
+        if work.len() > 1 && self.is_remote() && wait::limit() != Limit::Never {
+            return self.fetch_at_once(work);
+        }
+        work.into_iter()
+            .try_for_each(|(run, group)| self.fetch_group(run, group))
+    }
+
+    /// Fetches several runs, some at the same time.
+    fn fetch_at_once(&self, work: Vec<(&Run, &mut [Numbered<'_, '_>])>) -> Result<(), (usize, Error)> {
+        let limit = wait::limit();
+        let mut work = work.into_iter().peekable();
+        while work.peek().is_some() {
+            let done = std::thread::scope(|scope| {
+                let start = |(run, group)| scope.spawn(move || wait::within(limit, || self.fetch_group(run, group)));
+                let threads: Vec<_> = work.by_ref().take(AT_ONCE).map(start).collect();
+                let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                // All are joined, whatever becomes of the first.
+                threads.into_iter().map(join).collect::<Vec<_>>()
+            });
+            done.into_iter().collect::<Result<(), _>>().inspect_err(|(_, error)| {
+                if matches!(error, Error::Unavailable { .. } | Error::Timeout { .. }) {
+                    wait::note_failure();
+                }
+            })?;
         }
         Ok(())
+    }
+
+    fn fetch_group(&self, run: &Run, group: &mut [Numbered<'_, '_>]) -> Result<(), (usize, Error)> {
+        let first = group.first().map_or(0, |(number, _)| *number);
+        let stored = self.fetch_run(run).map_err(|error| (first, error))?;
+        let mut rest: &[u8] = &stored;
+        for (record, (number, wanted)) in run.records.iter().zip(group) {
+            let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
+            rest = next;
+            let decoded = decode(record, this, wanted, &run.pack);
+            if decoded.is_ok() {
+                self.keep(ObjectType::Pack, record, this);
+            }
+            self.or_alone(decoded, wanted).map_err(|error| (*number, error))?;
+        }
+        Ok(())
+    }
+
+    /// Reads whole chunks, each of these plain lengths, into the cache, as far as they are not there or on their way.
+    ///
+    /// A failure is that of everybody who waits for the chunk by then; who asks later tries again. A thread that may not wait does nothing.
+    pub fn warm(&self, wanted: &[(Entry, usize)]) {
+        if wait::limit() == Limit::Never {
+            return;
+        }
+        let mut located = Vec::new();
+        let mut landings = Vec::new();
+        for (entry, plain_len) in wanted {
+            let Some(landing) = self.cache.claim(&entry.id, *plain_len) else {
+                continue;
+            };
+            let mut plain = self.cache.buffer();
+            plain.resize(*plain_len, 0);
+            if self.take_kept_slice(&entry.id, &mut plain) {
+                drop(landing.land(Ok(plain)));
+                continue;
+            }
+            match self.locate(ObjectType::Pack, &entry.id, &entry.pack) {
+                Ok(record) => {
+                    located.push((entry.pack, record));
+                    landings.push((*entry, plain, landing));
+                }
+                Err(error) => drop(landing.land(Err(error))),
+            }
+        }
+        let runs = plan(&located);
+        let mut rest = landings;
+        let mut work = Vec::with_capacity(runs.len());
+        for run in &runs {
+            let tail = rest.split_off(run.records.len().min(rest.len()));
+            work.push((run, std::mem::replace(&mut rest, tail)));
+        }
+        let limit = wait::limit();
+        let mut work = work.into_iter().peekable();
+        while work.peek().is_some() {
+            std::thread::scope(|scope| {
+                let mut several = work.by_ref().take(AT_ONCE);
+                let first = several.next();
+                for (run, group) in several {
+                    scope.spawn(move || wait::within(limit, || self.land_run(run, group)));
+                }
+                if let Some((run, group)) = first {
+                    self.land_run(run, group);
+                }
+            });
+        }
+    }
+
+    fn land_run(&self, run: &Run, landings: Vec<Arrival<'_>>) {
+        let stored = self.fetch_run(run);
+        let mut rest: &[u8] = stored.as_deref().unwrap_or_default();
+        for (record, (entry, mut plain, landing)) in run.records.iter().zip(landings) {
+            let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
+            rest = next;
+            let landed = stored.as_ref().map_err(Clone::clone).and_then(|_| {
+                let mut wanted = Wanted {
+                    entry,
+                    plain: &mut plain,
+                };
+                let decoded = decode(record, this, &mut wanted, &run.pack);
+                if decoded.is_ok() {
+                    self.keep(ObjectType::Pack, record, this);
+                }
+                self.or_alone(decoded, &mut wanted)
+            });
+            drop(landing.land(landed.map(|()| plain)));
+        }
     }
 
     /// What came damaged over a network as part of a run is fetched once more for itself.
     fn or_alone(&self, decoded: Result<()>, wanted: &mut Wanted<'_>) -> Result<()> {
         match decoded {
-            Err(Error::Corrupt { .. }) if self.vault.store().is_remote() => {
+            Err(Error::Corrupt { .. }) if self.is_remote() => {
                 let mut plain = Vec::new();
                 self.fetch(&wanted.entry, wanted.plain.len(), &mut plain)?;
                 wanted.plain.copy_from_slice(&plain);
@@ -103,11 +230,11 @@ impl Reader {
     }
 
     fn fetch_run(&self, run: &Run) -> Result<Scratch> {
-        let object = || key_text(ObjectType::Pack, &run.pack);
-        let key = pack_key(ObjectType::Pack, &run.pack).map_err(|error| from_vault(error, object()))?;
-        let mut stored = Scratch::take(to_usize(run.end().saturating_sub(run.start())));
-        let read = self.vault.store().read_range(&key, run.start(), &mut stored);
-        read.map(|()| stored).map_err(|error| from_store(error, object()))
+        let len = to_usize(run.end().saturating_sub(run.start()));
+        match self.came_along(ObjectType::Pack, &run.pack, run.start(), len) {
+            Some(stored) => Ok(stored),
+            None => self.read_stored(ObjectType::Pack, &run.pack, run.start(), len),
+        }
     }
 }
 
@@ -155,9 +282,9 @@ mod tests {
         ];
         let runs: Vec<_> = plan(&located)
             .iter()
-            .map(|run| (run.first, run.start(), run.end()))
+            .map(|run| (run.records.len(), run.start(), run.end()))
             .collect();
-        assert_eq!(runs, [(0, 64, 79), (2, 90, 95), (3, 95, 101)]);
+        assert_eq!(runs, [(2, 64, 79), (1, 90, 95), (2, 95, 101)]);
     }
 
     #[test]

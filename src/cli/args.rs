@@ -251,7 +251,14 @@ pub(super) struct Mount {
     /// Stay in the foreground; SIGINT and SIGTERM unmount
     #[arg(short, long)]
     pub(super) foreground: bool,
-    /// Mount options, separated by commas: `cache=SIZE`, `allow_other`, `threads=N`, `readahead=SIZE`, `log=FILE`
+    /// Where to keep what is read from a vault in a bucket, or `none` [default: vaultfs in the user's cache directory]
+    #[arg(long, value_name = "DIR|none")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// The most bytes to fetch from a vault in a bucket; reads that need more fail
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) max_egress: Option<u64>,
+    /// Mount options, separated by commas: `cache=SIZE`, `allow_other`, `threads=N`, `readahead=SIZE`, `log=FILE`, `cache_dir=DIR`,
+    /// `cache_dir_size=SIZE`, `cache_data=yes`, `max_egress=SIZE`, `offline`
     #[arg(short, value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
 }

@@ -17,7 +17,7 @@ pub(super) mod umount;
 
 use super::exit::{self, Code};
 use super::{output, request};
-use crate::bytes::{size_text, to_u64};
+use crate::bytes::size_text;
 use crate::chunk::Reader;
 use crate::clock::{Clock, System};
 use crate::image::handle::ReadAhead;
@@ -25,20 +25,19 @@ use crate::mount::signals;
 use crate::store::s3;
 use crate::tree::{Content, LinkTargets, Owner, Owners, Settings, Tree};
 use crate::vault::Vault;
+use crate::vault::access::{self, Access};
 use crate::vault::tags::Tags;
 use anyhow::Context as _;
 use std::ffi::OsStr;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Memory for decoded chunks: enough to keep all cores ahead of the one who reads.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
 
 /// Opens the vault that the command line names.
 fn open(word: &OsStr) -> anyhow::Result<Vault> {
-    let store = request::location(word)?.open(s3::Settings::from_environment)?;
-    Ok(Vault::open(store)?)
+    Ok(access::open(&request::location(word)?, &Access::default())?)
 }
 
 /// The same for a command that runs by itself, at night: it outlasts a store that is away for a while.
@@ -49,10 +48,10 @@ fn open_persistently(word: &OsStr) -> anyhow::Result<Vault> {
 
 /// The tree of a vault as a mount would show it, for one command.
 fn tree(word: &OsStr) -> anyhow::Result<Tree> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let read_ahead = ReadAhead::new(cores, CACHE_BYTES).context("starting threads failed")?;
+    let reader = Reader::new(open(word)?, CACHE_BYTES);
+    let read_ahead = ReadAhead::of(&reader).context("starting threads failed")?;
     let content = Content {
-        reader: Reader::new(open(word)?, to_u64(CACHE_BYTES)),
+        reader,
         read_ahead: Arc::new(read_ahead),
     };
     let settings = Settings {

@@ -77,6 +77,8 @@ Examples:
   vaultfs mount /srv/vault /mnt/backups
   vaultfs mount /srv/vault /mnt/backups -f -o cache=1GiB,allow_other
   mount -t vaultfs /srv/vault /mnt/backups -o allow_other
+  vaultfs mount s3://backups/main /mnt/backups --max-egress 20GiB
+  vaultfs mount s3://backups/main /mnt/backups -o offline
 
 In /etc/fstab:
   /srv/vault  /mnt/backups  vaultfs  allow_other,nofail  0  0

@@ -10,7 +10,7 @@ use crate::bytes::scratch::Scratch;
 use crate::bytes::{to_u64, to_usize};
 use crate::image::ReadAt;
 use crate::image::disk::Slice;
-use crate::image::handle::{LARGE_READ, ReadAhead};
+use crate::image::handle::ReadAhead;
 use crate::image::stream::Streams;
 
 /// Bytes of the volume that one thread makes ready at a time.
@@ -104,8 +104,7 @@ impl FileHandle {
             return;
         }
         let due = self.streams.lock().note(offset, to_u64(len), max_window);
-        // Large requests come from a kernel that reads far ahead itself, as in `image::handle`.
-        if let Some(range) = due.filter(|_| len < LARGE_READ) {
+        if let Some(range) = due.filter(|_| !self.read_ahead.leaves_to_the_kernel(len)) {
             let ahead = range.end.saturating_sub(range.start);
             self.make_ready(self.content.places(range.start, ahead).unwrap_or_default());
         }
@@ -116,7 +115,7 @@ impl FileHandle {
         for place in places {
             let taken = match place {
                 Held::Volume { at, len } => self.warm_volume(at, len),
-                Held::Piece(piece) => self.read_ahead.offer(move || piece.warm(0, piece.len())),
+                Held::Piece(piece) => self.read_ahead.offer(piece.len(), move || piece.warm(0, piece.len())),
             };
             if !taken {
                 return;
@@ -127,9 +126,9 @@ impl FileHandle {
     /// `false` if the threads have enough to do.
     fn warm_volume(&self, mut at: u64, mut len: u64) -> bool {
         while len > 0 {
-            let step = len.min(PIECE_BYTES);
+            let step = len.min(self.read_ahead.step(PIECE_BYTES));
             let neighbourhood = Arc::clone(&self.neighbourhood);
-            if !self.read_ahead.offer(move || neighbourhood.volume.warm(at, step)) {
+            if !self.read_ahead.offer(step, move || neighbourhood.volume.warm(at, step)) {
                 return false;
             }
             at = at.saturating_add(step);

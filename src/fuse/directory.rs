@@ -8,7 +8,10 @@ use fuser::{Errno, FileAttr, Generation, INodeNo, ReplyDirectory, ReplyDirectory
 
 use super::attr::{attr_of, bare_attr, file_type, ttl};
 use super::push::{SMALL_BYTES, Small};
+use super::waiters;
 use crate::fs::FileType;
+use crate::image;
+use crate::store::wait::{self, Delivery};
 use crate::tree::{Directory, Entry, Error, Ino, Listed, Node, Tree};
 
 /// `.` and `..`, which have the first two places.
@@ -45,14 +48,20 @@ pub(super) fn fill(tree: &Tree, directory: &Directory, offset: u64, reply: &mut 
 const LOOKED_AT: usize = 64;
 
 /// Says whether a directory begins with more directories than files: who walks through it looks up each of them.
-pub(super) fn holds_directories(tree: &Tree, directory: &Directory) -> bool {
+///
+/// # Errors
+/// As the directory cannot be read, where that may be tried again.
+pub(super) fn holds_directories(tree: &Tree, directory: &Directory) -> Result<bool, Error> {
     let (mut names, mut directories) = (0, 0);
     let looked = tree.visit(directory, 0, &mut |listed| {
         names += 1;
         directories += usize::from(listed.node.file_type() == FileType::Directory);
         names < LOOKED_AT
     });
-    looked.is_ok() && directories * 2 > names
+    match looked {
+        Err(error) if waiters::is_trial() => Err(error),
+        looked => Ok(looked.is_ok() && directories * 2 > names),
+    }
 }
 
 /// Adds `.` and `..` alone: the kernel asks for the rest without attributes, unless somebody has looked up a name in between.
@@ -96,10 +105,17 @@ pub(super) fn fill_plus(
         }
         filled.names = filled.names.saturating_add(1);
     }
+    let mut gap = false;
     let done = tree.visit(directory, offset.saturating_sub(DOTS), &mut |listed| {
-        let Some((attr, lasts)) = entry_of(tree, &listed, &enter) else {
-            return true;
+        let (entered, delivery) = wait::observed(|| entry_of(tree, &listed, &enter));
+        gap = delivery == Delivery::Failed && waiters::is_trial();
+        let Some((attr, lasts)) = entered else {
+            return !gap;
         };
+        if gap {
+            tree.forget(Ino(attr.ino.0), 1);
+            return false;
+        }
         let (name, next) = (OsStr::from_bytes(listed.name), listed.next.saturating_add(DOTS));
         let full = reply.add(attr.ino, next, name, &lasts, &attr, Generation(0));
         if full {
@@ -111,10 +127,14 @@ pub(super) fn fill_plus(
         }
         !full
     });
-    if filled.names > 0 {
-        Ok(filled)
-    } else {
-        done.map(|()| filled)
+    match done {
+        // What came before is sent; the rest comes with the next request.
+        _ if filled.names > 0 => Ok(filled),
+        Ok(()) if gap => Err(Error::Image(image::Error::Unavailable {
+            what: format!("the attributes of files in {}", tree.path(directory.own)),
+            source: Box::new(std::io::Error::from(std::io::ErrorKind::WouldBlock)),
+        })),
+        done => done.map(|()| filled),
     }
 }
 

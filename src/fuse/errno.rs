@@ -14,13 +14,15 @@ use crate::tree::Error;
 pub(super) fn of(error: &Error) -> Errno {
     match error {
         Error::Gone { .. } | Error::Stale { .. } => Errno::ESTALE,
-        Error::Collision { .. } | Error::Vault { .. } => Errno::EIO,
+        Error::Collision { .. } => Errno::EIO,
+        Error::Vault { source, .. } => of_delivery(source),
         Error::WrongType { wanted, .. } => of_wrong_type(*wanted),
         Error::NoAttribute => Errno::NO_XATTR,
         Error::Image(error) => of_image(error),
         Error::File(error) => match error {
             fs::Error::Image(error) => of_image(error),
-            fs::Error::Corrupt { .. } | fs::Error::Stored { .. } => Errno::EIO,
+            fs::Error::Stored { source, .. } => of_delivery(source),
+            fs::Error::Corrupt { .. } => Errno::EIO,
             fs::Error::Unsupported { .. } => Errno::EOPNOTSUPP,
             fs::Error::Encrypted { .. } => Errno::EACCES,
             fs::Error::NoInode { .. } => Errno::ESTALE,
@@ -39,14 +41,28 @@ fn of_wrong_type(wanted: FileType) -> Errno {
 
 fn of_image(error: &image::Error) -> Errno {
     match error {
+        image::Error::Unavailable { source, .. } => of_delivery(source.as_ref()),
         image::Error::Corrupt { .. }
         | image::Error::Missing { .. }
         | image::Error::Unsupported { .. }
-        | image::Error::Unavailable { .. }
         | image::Error::Io { .. }
         // Reads are cut at the end of the file, so this is a fault of ours and never a short read.
         | image::Error::OutOfRange { .. } => Errno::EIO,
     }
+}
+
+/// Of what a store did not deliver: the user's own limit has a word of its own.
+fn of_delivery(error: &(dyn std::error::Error + 'static)) -> Errno {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && error.kind() == std::io::ErrorKind::QuotaExceeded
+        {
+            return Errno::EDQUOT;
+        }
+        cause = error.source();
+    }
+    Errno::EIO
 }
 
 /// Lines in one window: enough to see what is damaged, too few to fill a disk while somebody copies a damaged image.
@@ -139,6 +155,23 @@ mod tests {
             Errno::ESTALE
         );
         assert_eq!(of(&Error::NoAttribute), Errno::ENODATA);
+    }
+
+    #[test]
+    fn the_users_own_limit_is_told_from_failures() {
+        let error = |kind| {
+            let source = std::io::Error::new(kind, "why");
+            Error::Image(image::Error::Unavailable {
+                what: "chunk 1".into(),
+                source: Box::new(crate::store::Error::Io {
+                    operation: "read",
+                    key: "packs/1".into(),
+                    source,
+                }),
+            })
+        };
+        assert_eq!(of(&error(std::io::ErrorKind::QuotaExceeded)), Errno::EDQUOT);
+        assert_eq!(of(&error(std::io::ErrorKind::TimedOut)), Errno::EIO);
     }
 
     #[test]

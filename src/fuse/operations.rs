@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,94 +14,54 @@ use fuser::{
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::advice::Advice;
+use super::answers::Answers;
 use super::attr::{attr_of, bare_attr, ttl};
-use super::directory;
-use super::errno::{self, Complaints};
-use super::handles::Handles;
-use super::open_files::OpenFiles;
-use super::push::{Pusher, SMALL_BYTES};
+use super::waiters::{self, Waiters};
 use super::{MAX_REQUEST_BYTES, Permissions};
-use crate::bytes::{to_u64, to_usize};
+use crate::bytes::to_usize;
 use crate::fs::FileType;
-use crate::image::disk::Slice;
-use crate::tree::{Directory, Entry, Error, Found, Ino, Lasting, Node, OpenFile, Tree};
+use crate::tree::{Found, Ino, Lasting};
 
 /// The file system of one mount.
 pub(super) struct Operations {
-    tree: Arc<Tree>,
-    files: OpenFiles,
-    directories: Handles<Directory>,
-    complaints: Complaints,
-    permissions: Permissions,
-    advice: Advice,
-    pusher: Pusher,
+    answers: Arc<Answers>,
+    /// Where the store is reached over a network.
+    waiters: Option<Waiters>,
 }
 
 /// Reads in flight at once; the kernel holds further ones back.
 const MAX_BACKGROUND: u16 = 64;
 const CONGESTION_THRESHOLD: u16 = 48;
+/// The same over a network: what is cached must not stand behind what waits.
+const REMOTE_BACKGROUND: u16 = 1024;
 const STATFS_BLOCK_BYTES: u32 = 4096;
 const MAX_NAME_BYTES: u32 = 255;
 
 impl Operations {
-    pub(super) fn new(tree: Arc<Tree>, permissions: Permissions, pusher: Pusher) -> Self {
+    pub(super) fn new(answers: Answers, waiters: Option<Waiters>) -> Self {
         Self {
-            tree,
-            files: OpenFiles::new(),
-            directories: Handles::new(),
-            complaints: Complaints::new(),
-            permissions,
-            advice: Advice::default(),
-            pusher,
+            answers: Arc::new(answers),
+            waiters,
         }
     }
 
-    /// Runs one request: errors and panics become errnos, so that an event loop never ends by a request.
-    fn answer<T>(&self, what: impl Fn() -> String, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Errno> {
-        let Ok(answer) = catch_unwind(AssertUnwindSafe(work)) else {
-            log::error!("{}: a request panicked", what());
-            return Err(Errno::EIO);
+    /// Finds an answer by `find` and sends it by `send`: at once, or from a thread that may wait for the store.
+    fn give<T, R: Send + 'static>(
+        &self,
+        reply: R,
+        find: impl Fn(&Answers) -> Result<T, Errno> + Send + 'static,
+        send: impl FnOnce(&Answers, Result<T, Errno>, R) + Send + 'static,
+    ) {
+        let answers = &self.answers;
+        let Some(waiters) = &self.waiters else {
+            return send(answers, find(answers), reply);
         };
-        answer.map_err(|error| {
-            let errno = errno::of(&error);
-            if errno == Errno::EIO {
-                self.complaints.log(&what(), &error);
+        match waiters::in_place(|| find(answers)) {
+            Ok(found) => send(answers, found, reply),
+            Err(_) => {
+                let answers = Arc::clone(answers);
+                waiters.give(move || send(&answers, find(&answers), reply));
             }
-            errno
-        })
-    }
-
-    fn at_inode<T>(&self, ino: INodeNo, work: impl FnOnce(Ino) -> Result<T, Error>) -> Result<T, Errno> {
-        self.answer(|| self.tree.path(Ino(ino.0)), || work(Ino(ino.0)))
-    }
-
-    fn enter(&self, node: &Node) -> Result<Entry, Errno> {
-        self.answer(|| node.path(), || self.tree.enter(node))
-    }
-
-    fn file(&self, ino: INodeNo) -> Result<Arc<OpenFile>, Errno> {
-        self.at_inode(ino, |ino| self.files.get(&self.tree, ino))
-    }
-
-    fn read_file(&self, ino: INodeNo, offset: u64, len: usize) -> Result<Slice, Errno> {
-        let file = self.file(ino)?;
-        self.answer(
-            || format!("{} at byte {offset}, {len} bytes", file.path),
-            || file.read(offset, len),
-        )
-    }
-
-    fn seek(&self, ino: INodeNo, offset: u64, whence: i32) -> Result<u64, Errno> {
-        let file = self.file(ino)?;
-        if offset >= file.size_bytes() {
-            return Err(Errno::ENXIO);
-        }
-        let what = || format!("{} at byte {offset}", file.path);
-        match whence {
-            libc::SEEK_DATA => self.answer(what, || file.next_data(offset))?.ok_or(Errno::ENXIO),
-            libc::SEEK_HOLE => self.answer(what, || file.next_hole(offset)),
-            _ => Err(Errno::EINVAL),
         }
     }
 }
@@ -127,7 +86,7 @@ macro_rules! refuse_changes {
 
 impl Filesystem for Operations {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let checked = match self.permissions {
+        let checked = match self.answers.permissions {
             Permissions::Checked => InitFlags::FUSE_POSIX_ACL,
             Permissions::Unchecked => InitFlags::empty(),
         };
@@ -138,19 +97,26 @@ impl Filesystem for Operations {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            // For the status file alone: nothing else changes its time, or is there where no network is.
+            if self.waiters.is_some() {
+                InitFlags::FUSE_AUTO_INVAL_DATA
+            } else {
+                InitFlags::empty()
+            },
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
                 log::debug!("the kernel does not offer {flag:?}");
             }
         }
+        let (background, threshold) = match self.waiters {
+            Some(_) => (REMOTE_BACKGROUND, REMOTE_BACKGROUND),
+            None => (MAX_BACKGROUND, CONGESTION_THRESHOLD),
+        };
         let limits = [
             config.set_max_write(MAX_REQUEST_BYTES).map(drop),
-            config.set_max_background(MAX_BACKGROUND).map(drop).map_err(u32::from),
-            config
-                .set_congestion_threshold(CONGESTION_THRESHOLD)
-                .map(drop)
-                .map_err(u32::from),
+            config.set_max_background(background).map(drop).map_err(u32::from),
+            config.set_congestion_threshold(threshold).map(drop).map_err(u32::from),
         ];
         for nearest in limits.into_iter().filter_map(Result::err) {
             log::warn!("a limit of the connection was refused; the nearest is {nearest}");
@@ -159,36 +125,39 @@ impl Filesystem for Operations {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.at_inode(parent, |parent| self.tree.lookup(parent, name.as_bytes()));
-        match found {
+        let name = name.to_owned();
+        let find = move |answers: &Answers| answers.lookup(parent, name.as_bytes());
+        self.give(reply, find, |answers, found, reply| match found {
             Ok(Found::Here(entry)) => {
                 if entry.attributes.file_type != FileType::Directory {
-                    self.advice.looked_up();
+                    answers.advice.looked_up();
                 }
                 let (content, name) = (ttl(entry.content_lasts), ttl(entry.name_lasts));
                 reply.entry_with_ttls(&content, &name, &attr_of(&entry.attributes), Generation(0));
             }
             Ok(Found::Missing(lasting)) => reply.entry(&ttl(lasting), &bare_attr(Ino(0)), Generation(0)),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
-        self.tree.forget(Ino(ino.0), nlookup);
+        self.answers.tree.forget(Ino(ino.0), nlookup);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.at_inode(ino, |ino| self.tree.attributes(ino)) {
+        let find = move |answers: &Answers| answers.at_inode(ino, |ino| answers.tree.attributes(ino));
+        self.give(reply, find, |_, found, reply| match found {
             Ok((attributes, lasting)) => reply.attr(&ttl(lasting), &attr_of(&attributes)),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.at_inode(ino, |ino| self.tree.link_target(ino)) {
+        let find = move |answers: &Answers| answers.at_inode(ino, |ino| answers.tree.link_target(ino));
+        self.give(reply, find, |_, found, reply| match found {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -211,15 +180,10 @@ impl Filesystem for Operations {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.read_file(ino, offset, to_usize(u64::from(size))) {
-            Ok(slice) => {
-                reply.data(&slice);
-                if offset == 0 && to_u64(slice.len()) <= SMALL_BYTES {
-                    self.pusher.read(Ino(ino.0));
-                }
-            }
-            Err(errno) => reply.error(errno),
-        }
+        let find = move |answers: &Answers| answers.read(ino, offset, to_usize(u64::from(size)));
+        self.give(reply, find, move |answers, read, reply| {
+            answers.send_read(ino, offset, read, reply);
+        });
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -236,77 +200,88 @@ impl Filesystem for Operations {
     }
 
     fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let found = u64::try_from(offset)
-            .map_err(|_| Errno::EINVAL)
-            .and_then(|offset| self.seek(ino, offset, whence))
-            .and_then(|found| i64::try_from(found).map_err(|_| Errno::EOVERFLOW));
-        match found {
+        let find = move |answers: &Answers| {
+            let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+            let found = answers.seek(ino, offset, whence)?;
+            i64::try_from(found).map_err(|_| Errno::EOVERFLOW)
+        };
+        self.give(reply, find, |_, found, reply| match found {
             Ok(found) => reply.offset(found),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.at_inode(ino, |ino| self.tree.open_directory(ino)) {
+        let find = move |answers: &Answers| answers.at_inode(ino, |ino| answers.tree.open_directory(ino));
+        self.give(reply, find, |answers, opened, reply| match opened {
             Ok(directory) => {
                 let flags = match directory.lasts {
                     Lasting::Forever => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
                     Lasting::Shortly => FopenFlags::empty(),
                 };
-                reply.opened(self.directories.add(directory), flags);
+                reply.opened(answers.directories.add(directory), flags);
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        match self.directories.get(handle) {
-            Some(directory) => {
-                let filled = self.answer(
-                    || self.tree.path(directory.own),
-                    || directory::fill(&self.tree, &directory, offset, &mut reply),
-                );
-                match filled {
-                    Ok(()) => reply.ok(),
-                    Err(errno) => reply.error(errno),
-                }
+        let Some(directory) = self.answers.directories.get(handle) else {
+            reply.error(Errno::EBADF);
+            return;
+        };
+        let send = |listed: Result<(), Errno>, reply: ReplyDirectory| match listed {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        };
+        let answers = &self.answers;
+        let Some(waiters) = &self.waiters else {
+            let listed = answers.list(&directory, offset, &mut reply);
+            return send(listed, reply);
+        };
+        match waiters::in_place(|| answers.list(&directory, offset, &mut reply)) {
+            // What came before a gap is sent; the kernel asks for the rest.
+            Ok(listed) | Err(listed @ Ok(())) => send(listed, reply),
+            Err(Err(_)) => {
+                let answers = Arc::clone(answers);
+                waiters.give(move || {
+                    let listed = answers.list(&directory, offset, &mut reply);
+                    send(listed, reply);
+                });
             }
-            None => reply.error(Errno::EBADF),
         }
     }
 
     fn readdirplus(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let Some(directory) = self.directories.get(handle) else {
+        let Some(directory) = self.answers.directories.get(handle) else {
             reply.error(Errno::EBADF);
             return;
         };
-        let names_only = offset == 0 && directory.is_inside() && !self.advice.wants_attributes();
-        if names_only && !directory::holds_directories(&self.tree, &directory) {
-            directory::fill_dots(&directory, &mut reply);
-            reply.ok();
-            return;
-        }
-        let filled = self.answer(
-            || self.tree.path(directory.own),
-            || directory::fill_plus(&self.tree, &directory, offset, &mut reply, |node| self.enter(node)),
-        );
-        match filled {
-            Ok(filled) => {
-                self.advice.listed(filled.names);
-                reply.ok();
-                self.pusher.listed(directory.own, offset, filled.small);
+        let answers = &self.answers;
+        let Some(waiters) = &self.waiters else {
+            let listed = answers.list_plus(&directory, offset, &mut reply);
+            return answers.send_listed(&directory, offset, listed, reply);
+        };
+        match waiters::in_place(|| answers.list_plus(&directory, offset, &mut reply)) {
+            Ok(listed) | Err(listed @ Ok(_)) => answers.send_listed(&directory, offset, listed, reply),
+            Err(Err(_)) => {
+                let answers = Arc::clone(answers);
+                waiters.give(move || {
+                    let listed = answers.list_plus(&directory, offset, &mut reply);
+                    answers.send_listed(&directory, offset, listed, reply);
+                });
             }
-            Err(errno) => reply.error(errno),
         }
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.directories.remove(handle);
+        self.answers.directories.remove(handle);
         reply.ok();
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        match self.answer(|| "statfs".into(), || Ok(self.tree.space())) {
+        let find = |answers: &Answers| answers.answer(|| "statfs".into(), || Ok(answers.tree.space()));
+        self.give(reply, find, |_, space, reply| match space {
             Ok(space) => {
                 let blocks = space.logical_bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
                 reply.statfs(
@@ -321,25 +296,27 @@ impl Filesystem for Operations {
                 );
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self.at_inode(ino, |ino| self.tree.xattr(ino, name.as_bytes()));
-        match value {
+        let name = name.to_owned();
+        let find = move |answers: &Answers| answers.at_inode(ino, |ino| answers.tree.xattr(ino, name.as_bytes()));
+        self.give(reply, find, move |_, value, reply| match value {
             Ok(value) => reply_xattr(&value, size, reply),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match self.at_inode(ino, |ino| self.tree.xattr_names(ino)) {
+        let find = move |answers: &Answers| answers.at_inode(ino, |ino| answers.tree.xattr_names(ino));
+        self.give(reply, find, move |_, names, reply| match names {
             Ok(names) => {
                 let list: Vec<u8> = names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect();
                 reply_xattr(&list, size, reply);
             }
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {

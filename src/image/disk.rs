@@ -127,6 +127,20 @@ impl DiskImage {
         }
     }
 
+    /// Reads chunks into the cache that are not there, those side by side in a pack with one request.
+    fn warm_at_once(&self, numbers: Range<u64>) {
+        let mut wanted = Vec::new();
+        for number in numbers {
+            match self.place(number) {
+                Ok(Place::Chunk(entry)) => wanted.push((entry, self.layout.chunk_len(number))),
+                Ok(Place::Hole) => {}
+                // The read that needs the bytes meets the failure again, and reports it.
+                Err(_) => break,
+            }
+        }
+        self.reader.warm(&wanted);
+    }
+
     /// Reads chunk `number` into `buffer`, past the cache; `false` for a hole, which leaves the buffer alone.
     ///
     /// # Errors
@@ -157,6 +171,10 @@ impl DiskImage {
     /// reads on, and the kernel keeps what it read. Parts of chunks go through the cache.
     fn fill(&self, offset: u64, mut buf: &mut [u8]) -> Result<()> {
         let (mut number, mut start) = self.chunk_at(offset);
+        if self.reader.is_remote() && start.saturating_add(buf.len()) > self.layout.chunk_len(number) {
+            let end = offset.saturating_add(to_u64(buf.len()));
+            self.warm_at_once(number..end.div_ceil(u64::from(self.layout.chunk_size)));
+        }
         let (mut wanted, mut numbers) = (Vec::new(), Vec::new());
         while !buf.is_empty() {
             let chunk_len = self.layout.chunk_len(number);
@@ -336,7 +354,12 @@ impl ReadAt for DiskImage {
     fn warm(&self, offset: u64, len: u64) {
         let chunk_size = u64::from(self.layout.chunk_size);
         let end = offset.saturating_add(len).min(self.layout.size);
-        for number in offset / chunk_size..end.div_ceil(chunk_size) {
+        let numbers = offset / chunk_size..end.div_ceil(chunk_size);
+        if self.reader.is_remote() {
+            self.warm_at_once(numbers);
+            return;
+        }
+        for number in numbers {
             // The read that needs the bytes meets the failure again, and reports it.
             if self.warm_chunk(number).is_err() {
                 return;

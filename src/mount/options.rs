@@ -1,9 +1,11 @@
 //! Parses `-o` lists: our own options, the generic ones of mount(8), and nothing else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bytes::parse_size;
 use crate::chunk::{DEFAULT_CACHE, MIN_CACHE};
+use crate::vault::access::{Access as VaultAccess, CacheDirectory, MIN_CACHE_DIR, Reach};
+use crate::vault::kept::Scope;
 
 /// What a mount was asked to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Options {
     pub links: Links,
     /// Whether programs in the mount may be run.
     pub programs: Programs,
+    /// How the vault is reached, and what is kept of it on this machine.
+    pub access_to_vault: VaultAccess,
 }
 
 /// Whose the files inside images are shown to be.
@@ -83,7 +87,8 @@ const MAX_THREADS: u64 = 256;
 /// The last usable id; the one above it means "none" to the kernel.
 const MAX_ID: u64 = 4_294_967_294;
 const MAX_READAHEAD_BYTES: u64 = 64 << 20;
-const KNOWN: &str = "cache=SIZE, threads=N, allow_other, readahead=SIZE, log=FILE, fsname=NAME, uid=N, gid=N, owner=image|me|UID:GID, links=stored|inside, noexec";
+const KNOWN: &str = "cache=SIZE, threads=N, allow_other, readahead=SIZE, log=FILE, fsname=NAME, uid=N, gid=N, owner=image|me|UID:GID, links=stored|inside, noexec, \
+    cache_dir=DIR|none, cache_dir_size=SIZE, cache_data=yes|no, offline, max_egress=SIZE";
 
 /// Accepted because mount(8), fstab and systemd pass them around; they change nothing here.
 const GENERIC: &[&str] = &[
@@ -139,6 +144,7 @@ impl Default for Options {
             owner: OwnerShown::Image,
             links: Links::Stored,
             programs: Programs::Run,
+            access_to_vault: VaultAccess::default(),
         }
     }
 }
@@ -227,7 +233,29 @@ fn apply(options: &mut Options, option: &str) -> Result<(), Refusal> {
         ("fsname", Some(value)) if !value.is_empty() => options.fsname = Some(value.to_owned()),
         ("allow_other", None) => options.access = Access::Everybody,
         ("noexec", None) => options.programs = Programs::Refuse,
-        ("cache" | "readahead" | "threads" | "uid" | "gid" | "log" | "fsname", _) => {
+        ("cache_dir", Some(value)) if !value.is_empty() => {
+            options.access_to_vault.cache = CacheDirectory::of_word(Path::new(value));
+        }
+        ("cache_dir_size", Some(value)) => {
+            options.access_to_vault.cache_bytes = size(option, value, MIN_CACHE_DIR, u64::MAX)?;
+        }
+        ("cache_data", Some("yes")) => options.access_to_vault.scope = Scope::Data,
+        ("cache_data", Some("no")) => options.access_to_vault.scope = Scope::Metadata,
+        ("cache_data", _) => {
+            return Err(Refusal::Bad(format!(
+                "mount option {option:?}: cache_data=yes keeps the data that is read in the cache directory too, cache_data=no only \
+                 what leads to it"
+            )));
+        }
+        ("offline", None) => options.access_to_vault.reach = Reach::Offline,
+        ("max_egress", Some(value)) => {
+            options.access_to_vault.max_egress = Some(size(option, value, 1, u64::MAX)?);
+        }
+        (
+            "cache" | "readahead" | "threads" | "uid" | "gid" | "log" | "fsname" | "cache_dir" | "cache_dir_size"
+            | "max_egress",
+            _,
+        ) => {
             return Err(Refusal::Bad(format!(
                 "mount option {key:?} needs a value; there are {KNOWN}"
             )));
@@ -299,6 +327,21 @@ mod tests {
     }
 
     #[test]
+    fn how_the_vault_is_reached_can_be_said() {
+        let access = parsed("cache_dir=/c,cache_dir_size=64M,cache_data=yes,offline,max_egress=1G").unwrap();
+        let expected = VaultAccess {
+            cache: CacheDirectory::At("/c".into()),
+            cache_bytes: 64 << 20,
+            scope: Scope::Data,
+            reach: Reach::Offline,
+            max_egress: Some(1 << 30),
+        };
+        assert_eq!(access.access_to_vault, expected);
+        let none = parsed("cache_dir=none,cache_data=no").unwrap().access_to_vault;
+        assert_eq!((none.cache, none.scope), (CacheDirectory::Nowhere, Scope::Metadata));
+    }
+
+    #[test]
     fn generic_options_change_nothing() {
         let list = "defaults,ro,nosuid,nodev,exec,noauto,users,_netdev,nofail,x-systemd.automount,x-gvfs-hide,comment=a b,noatime,sync,";
         assert_eq!(parsed(list), Ok(Options::default()));
@@ -340,6 +383,12 @@ mod tests {
             "owner=1:",
             "links",
             "links=raw",
+            "cache_dir=",
+            "cache_dir_size=1M",
+            "cache_data",
+            "cache_data=all",
+            "offline=yes",
+            "max_egress=0",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }

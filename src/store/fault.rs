@@ -130,6 +130,10 @@ impl<S: Store> Store for FaultStore<S> {
         let read = || self.inner.read_range(key, offset, buf).map(|()| buf);
         self.read(key, read, |buf| buf).map(drop)
     }
+    fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
+        let read = || self.inner.read_tail(key, most);
+        self.read(key, read, |(_, tail)| tail.as_mut_slice())
+    }
     fn head(&self, key: &Key) -> Result<u64> {
         match self.next() {
             Some(Fault::Error(kind)) => Err(injected("look up", key, kind)),

@@ -10,6 +10,8 @@ pub enum Call {
     Get(String),
     /// `read_range`, or `get_range` by it: key, offset, length.
     ReadRange(String, u64, usize),
+    /// `read_tail`: key, most bytes.
+    ReadTail(String, usize),
     /// `head`.
     Head(String),
     /// `put_new`: key and length.
@@ -36,6 +38,11 @@ impl<S: Store> RecordingStore<S> {
         }
     }
 
+    /// The store behind.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
     /// Takes the calls since the last time, oldest first.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock())
@@ -54,6 +61,10 @@ impl<S: Store> Store for RecordingStore<S> {
     fn read_range(&self, key: &Key, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.note(Call::ReadRange(key.to_string(), offset, buf.len()));
         self.inner.read_range(key, offset, buf)
+    }
+    fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
+        self.note(Call::ReadTail(key.to_string(), most));
+        self.inner.read_tail(key, most)
     }
     fn head(&self, key: &Key) -> Result<u64> {
         self.note(Call::Head(key.to_string()));

@@ -15,7 +15,7 @@ mod write;
 pub use address::Address;
 pub use settings::Settings;
 
-use super::{Error, Exclusion, Key, Result, Store};
+use super::{Error, Exclusion, Key, Result, Store, wait};
 use crate::bytes::{to_u64, to_usize};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -180,12 +180,21 @@ impl S3Store {
     }
 
     /// Tries until it is done, means something definite, or the time is over; the calling thread waits.
-    fn insist<T>(&self, patience: Patience, attempt: impl AsyncFnMut() -> Result<T, Verdict>) -> Result<T, Verdict> {
+    fn insist<T>(
+        &self,
+        mut patience: Patience,
+        attempt: impl AsyncFnMut() -> Result<T, Verdict>,
+    ) -> Result<T, Verdict> {
+        patience.total = wait::left(patience.total);
         self.runtime.block_on(insist(patience, &self.rapport, attempt))
     }
 
     fn reading(&self, len: usize) -> Patience {
         Patience::reading(self.read_patience, len)
+    }
+
+    fn looking(&self) -> Patience {
+        Patience::looking(self.read_patience)
     }
 
     async fn whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Verdict> {
@@ -217,6 +226,21 @@ impl S3Store {
         }
         buf.copy_from_slice(&data);
         Ok(())
+    }
+
+    /// The last `most` bytes of an object and its size.
+    async fn tail(&self, path: &Path, most: usize) -> Result<(u64, Vec<u8>), Verdict> {
+        let options = GetOptions {
+            range: Some(GetRange::Suffix(to_u64(most))),
+            ..GetOptions::default()
+        };
+        let result = self.ask(self.reader.get_opts(path, options)).await?;
+        let size = result.meta.size;
+        let data = self.ask(result.bytes()).await?;
+        if to_u64(data.len()) != size.min(to_u64(most)) {
+            return Err(Verdict::Failed("the answer was cut".to_owned()));
+        }
+        Ok((size, data.into()))
     }
 
     /// The size of an object. The answer to HEAD has no words, and cannot tell a missing object from a missing bucket, or a wrong
@@ -336,9 +360,22 @@ impl Store for S3Store {
         })
     }
 
+    fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
+        let path = self.path(key.as_str());
+        let read = self.insist(self.reading(most), async || self.tail(&path, most).await);
+        read.map_err(|verdict| match verdict {
+            // Of nothing there is no last byte.
+            Verdict::Short => Error::Short {
+                key: key.to_string(),
+                end: 1,
+            },
+            other => self.error("read", key.as_str(), other),
+        })
+    }
+
     fn head(&self, key: &Key) -> Result<u64> {
         let path = self.path(key.as_str());
-        let size = self.insist(self.reading(0), async || self.size(&path).await);
+        let size = self.insist(self.looking(), async || self.size(&path).await);
         size.map_err(|verdict| self.error("look up", key.as_str(), verdict))
     }
 
@@ -364,7 +401,7 @@ impl Store for S3Store {
         // The answer to DELETE is the same whether there was an object or not.
         self.head(key)?;
         let path = self.path(key.as_str());
-        let deleted = self.insist(self.reading(0), async || self.ask(self.writer.delete(&path)).await);
+        let deleted = self.insist(self.looking(), async || self.ask(self.writer.delete(&path)).await);
         deleted.map_err(|verdict| self.error("delete", key.as_str(), verdict))
     }
 

@@ -15,6 +15,7 @@ use crate::fs::stored::Stored;
 use crate::fs::{self, FileSystem};
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
+use crate::store::wait::{self, Delivery};
 use crate::vault::{Address, Manifest, ResourceKind};
 use crate::volume::mapped::Mapped;
 use crate::volume::{self, Discovery, Holds, Volume};
@@ -86,7 +87,8 @@ impl OpenVolumes {
         let opened = match kept {
             Some(opened) => opened,
             None => {
-                let opened = contents()?.open(&place.volume)?;
+                let contents = contents()?;
+                let opened = complete(&place.address, || contents.open(&place.volume))?;
                 self.kept.lock().put(key, Arc::clone(&opened));
                 opened
             }
@@ -121,6 +123,10 @@ impl Contents {
         address: &Address,
         manifest: &Manifest,
     ) -> image::Result<(Self, Vec<Arc<Opened>>)> {
+        complete(address, || Self::look(reader, address, manifest))
+    }
+
+    fn look(reader: &Arc<Reader>, address: &Address, manifest: &Manifest) -> image::Result<(Self, Vec<Arc<Opened>>)> {
         if let Some(tree) = manifest.tree() {
             let stored = Stored::open(reader, address, tree);
             return Ok((Self::of_tree(address, manifest, stored), Vec::new()));
@@ -223,6 +229,20 @@ impl Contents {
     pub(super) fn weight(&self) -> u64 {
         let places = self.volumes.len().saturating_add(self.mounts.len());
         crate::bytes::to_u64(self.json.len().saturating_add(places.saturating_mul(1024)))
+    }
+}
+
+/// Does `work`, unless a store fails on the way: what was put together around the gap, a file system without a part of its journal, a disk
+/// without its last partition, would be kept and shown from then on.
+fn complete<T, E: From<image::Error>>(address: &Address, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let (done, delivery) = wait::observed(work);
+    let done = done?;
+    match delivery {
+        Delivery::Complete => Ok(done),
+        Delivery::Failed => Err(E::from(image::Error::Unavailable {
+            what: format!("all that is needed to look into backup {address}"),
+            source: Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+        })),
     }
 }
 

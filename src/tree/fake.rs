@@ -41,9 +41,10 @@ pub(crate) fn tree_over(memory: Memory) -> (Tree, Arc<Opened>) {
     let vault = Vault::create(Arc::new(MemoryStore::new()), config()).unwrap();
     let address: Address = server("web", 5);
     vault.commit(&manifest(&address, &[("vda", 1 << 20)])).unwrap();
+    let reader = Reader::new(vault, 8 << 20);
     let content = Content {
-        reader: Reader::new(vault, 8 << 20),
-        read_ahead: Arc::new(ReadAhead::new(1, 8 << 20).unwrap()),
+        read_ahead: Arc::new(ReadAhead::of(&reader).unwrap()),
+        reader,
     };
     let settings = Settings {
         owner: Owner { uid: 3, gid: 4 },

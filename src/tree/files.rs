@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::attributes::find_disk;
 use super::node::{Ino, Node};
+use super::status::{self, STATUS_BYTES};
 use super::{Error, Tree, wrong_type};
 use crate::bytes::{to_u64, to_usize};
+use crate::chunk::Reader;
 use crate::fs::FileType;
 use crate::fs::handle::FileHandle;
 use crate::image::ReadAt;
@@ -22,6 +24,8 @@ pub struct OpenFile {
 
 enum Data {
     Text(Arc<str>),
+    /// Made anew for each reader.
+    Status(Arc<Reader>),
     Image(Handle),
     Inside(FileHandle),
 }
@@ -35,6 +39,7 @@ impl Tree {
         let node = self.table.get(ino)?;
         let data = match &node {
             Node::Json(address) => Data::Text(Arc::clone(&self.contents(address)?.json)),
+            Node::Status => Data::Status(Arc::clone(&self.content.reader)),
             Node::Image(address, name) => {
                 let backup = self.backup(address)?;
                 let disk = find_disk(&backup, address, name)?;
@@ -57,6 +62,7 @@ impl OpenFile {
     pub fn size_bytes(&self) -> u64 {
         match &self.data {
             Data::Text(text) => to_u64(text.len()),
+            Data::Status(_) => STATUS_BYTES,
             Data::Image(handle) => handle.image().len(),
             Data::Inside(handle) => handle.content().size(),
         }
@@ -68,12 +74,8 @@ impl OpenFile {
     /// `Image`; never partial data.
     pub fn read(&self, offset: u64, len: usize) -> Result<Slice, Error> {
         match &self.data {
-            Data::Text(text) => {
-                let start = to_usize(offset).min(text.len());
-                let end = start.saturating_add(len).min(text.len());
-                let bytes = text.as_bytes().get(start..end).unwrap_or_default();
-                Ok(Slice::Owned(bytes.into()))
-            }
+            Data::Text(text) => Ok(part(text, offset, len)),
+            Data::Status(reader) => Ok(part(&status::text(reader), offset, len)),
             Data::Image(handle) => Ok(handle.read(offset, len)?),
             Data::Inside(handle) => Ok(handle.read(offset, len)?),
         }
@@ -85,7 +87,7 @@ impl OpenFile {
     /// `Image`, for the map of the image.
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>, Error> {
         match &self.data {
-            Data::Text(_) => Ok((offset < self.size_bytes()).then_some(offset)),
+            Data::Text(_) | Data::Status(_) => Ok((offset < self.size_bytes()).then_some(offset)),
             Data::Image(handle) => Ok(handle.image().next_data(offset)?),
             Data::Inside(handle) => Ok(handle.content().next_data(offset)?),
         }
@@ -97,11 +99,18 @@ impl OpenFile {
     /// `Image`, for the map of the image.
     pub fn next_hole(&self, offset: u64) -> Result<u64, Error> {
         match &self.data {
-            Data::Text(_) => Ok(self.size_bytes()),
+            Data::Text(_) | Data::Status(_) => Ok(self.size_bytes()),
             Data::Image(handle) => Ok(handle.image().next_hole(offset)?),
             Data::Inside(handle) => Ok(handle.content().next_hole(offset)?),
         }
     }
+}
+
+/// A part of a text, less only where it ends.
+fn part(text: &str, offset: u64, len: usize) -> Slice {
+    let start = to_usize(offset).min(text.len());
+    let end = start.saturating_add(len).min(text.len());
+    Slice::Owned(text.as_bytes().get(start..end).unwrap_or_default().into())
 }
 
 /// Name of a disk's image without its suffix; the only disk of a disk resource is called `disk`.

@@ -103,7 +103,7 @@ impl Tree {
             let opened = Arc::clone(opened);
             // A failure is met again, and reported, by whoever lists it.
             let job = move || drop(opened.file_system.read_dir(directory, 0, &mut |_| false));
-            if !self.content.read_ahead.offer(job) {
+            if !self.content.read_ahead.offer(DIRECTORY_BYTES, job) {
                 break;
             }
         }
@@ -191,6 +191,8 @@ const BLOCK_BYTES: u32 = 4096;
 
 /// Directories of one answer that are made ready.
 const DIRECTORIES_AHEAD: usize = 64;
+/// What making a directory ready reads, about.
+const DIRECTORY_BYTES: u64 = 64 << 10;
 
 /// The type for a listing; where the directory does not tell it and the inode cannot be read, a guess that nothing rests on.
 fn listed_type(opened: &Opened, entry: fs::DirEntry<'_>) -> FileType {

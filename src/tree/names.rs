@@ -18,6 +18,9 @@ impl Tree {
             return Ok(None);
         };
         let node = match parent {
+            // Not listed: it is not of the backups.
+            Node::Root if name == node::HOUSE => self.is_remote().then_some(Node::House),
+            Node::House => (name == node::STATUS).then_some(Node::Status),
             Node::Root => SHOWN.into_iter().find(|kind| kind.dir() == name).map(Node::Kind),
             Node::Kind(kind) => {
                 let resource = ResourceName {
@@ -55,7 +58,7 @@ impl Tree {
                     .find(|(child, _)| child == name)
                     .map(|(_, node)| node)
             }
-            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) => {
+            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) | Node::Status => {
                 return Err(wrong_type(parent, FileType::Directory));
             }
         };
@@ -67,6 +70,7 @@ impl Tree {
         let named = |kind: ResourceKind| (kind.dir().to_owned(), Node::Kind(kind));
         Ok(match node {
             Node::Root => SHOWN.into_iter().map(named).collect(),
+            Node::House => vec![(node::STATUS.to_owned(), Node::Status)],
             Node::Kind(kind) => {
                 let snapshot = self.snapshot();
                 let of_kind = snapshot.keys().filter(|resource| resource.kind == *kind);
@@ -101,7 +105,7 @@ impl Tree {
                     .map(|place| (place.volume.clone(), Node::Inside(Inside::root(place))))
                     .collect()
             }
-            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) => {
+            Node::Latest(_) | Node::Json(_) | Node::Image(..) | Node::Inside(_) | Node::Status => {
                 return Err(wrong_type(node, FileType::Directory));
             }
         })

@@ -38,6 +38,10 @@ pub enum Node {
     Image(Address, String),
     /// The directory `volumes` of a point.
     Volumes(Address),
+    /// The hidden directory `.vaultfs` of the mount's own affairs.
+    House,
+    /// `.vaultfs/status`.
+    Status,
     /// A file or directory inside an image, or of a file system: `volumes/vda1`, `root` or `tree` and all below it.
     Inside(Inside),
 }
@@ -51,6 +55,10 @@ pub enum Lasting {
     Shortly,
 }
 
+/// Name of the hidden directory of a mount's own affairs.
+pub const HOUSE: &str = ".vaultfs";
+/// Name of the file that tells what a mount did.
+pub const STATUS: &str = "status";
 /// Name of the link to a resource's newest point.
 pub const LATEST: &str = "latest";
 /// Name of the manifest for people and jq.
@@ -74,6 +82,8 @@ impl Node {
         match self {
             Self::Root => String::new(),
             Self::Kind(kind) => kind.dir().to_owned(),
+            Self::House => HOUSE.to_owned(),
+            Self::Status => format!("{HOUSE}/{STATUS}"),
             Self::Resource(resource) => resource.to_string(),
             Self::Latest(resource) => format!("{resource}/{LATEST}"),
             Self::Point(address) => address.to_string(),
@@ -107,7 +117,8 @@ impl Node {
     #[must_use]
     pub fn parent(&self) -> Self {
         match self {
-            Self::Root | Self::Kind(_) => Self::Root,
+            Self::Root | Self::Kind(_) | Self::House => Self::Root,
+            Self::Status => Self::House,
             Self::Resource(resource) => Self::Kind(resource.kind),
             Self::Latest(resource) => Self::Resource(resource.clone()),
             Self::Point(address) => Self::Resource(address.resource.clone()),
@@ -124,11 +135,15 @@ impl Node {
     #[must_use]
     pub fn file_type(&self) -> FileType {
         match self {
-            Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Point(_) | Self::Disks(_) | Self::Volumes(_) => {
-                FileType::Directory
-            }
+            Self::Root
+            | Self::Kind(_)
+            | Self::Resource(_)
+            | Self::Point(_)
+            | Self::Disks(_)
+            | Self::Volumes(_)
+            | Self::House => FileType::Directory,
             Self::Latest(_) => FileType::Symlink,
-            Self::Json(_) | Self::Image(..) => FileType::File,
+            Self::Json(_) | Self::Image(..) | Self::Status => FileType::File,
             Self::Inside(file) => file.file_type,
         }
     }
@@ -143,7 +158,7 @@ impl Node {
             | Self::Volumes(address)
             | Self::Image(address, _) => Some(address),
             Self::Inside(file) => Some(&file.place.address),
-            Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Latest(_) => None,
+            Self::Root | Self::Kind(_) | Self::Resource(_) | Self::Latest(_) | Self::House | Self::Status => None,
         }
     }
 

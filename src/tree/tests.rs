@@ -103,9 +103,10 @@ impl Rig {
     }
 
     fn tree_with(&self, link_targets: LinkTargets) -> Tree {
+        let reader = Reader::new(self.vault.clone(), 8 << 20);
         let content = Content {
-            reader: Reader::new(self.vault.clone(), 8 << 20),
-            read_ahead: Arc::new(ReadAhead::new(1, 8 << 20).unwrap()),
+            read_ahead: Arc::new(ReadAhead::of(&reader).unwrap()),
+            reader,
         };
         let settings = Settings {
             owner: Owner { uid: 3, gid: 4 },

@@ -155,12 +155,8 @@ pub struct Footer {
 }
 
 impl Footer {
-    /// How many bytes at the end of an object of `object_len` bytes to read first: the footer of most packs, never less than
-    /// its trailer.
-    #[must_use]
-    pub fn tail_guess(object_len: u64) -> usize {
-        to_usize(object_len.min(48 << 10))
-    }
+    /// How many bytes at the end of an object to read first: the footer of most packs, never less than its trailer.
+    pub const TAIL_GUESS: usize = 48 << 10;
 
     /// Length of footer and hash together, told by the end of the object; `None` if the end is not a footer's.
     #[must_use]
@@ -227,6 +223,13 @@ impl Footer {
     pub fn find(&self, id: &ChunkId) -> Option<&Record> {
         let at = self.records.binary_search_by_key(id, |record| record.id).ok()?;
         self.records.get(at)
+    }
+
+    /// Where the last chunk of the pack ends.
+    #[must_use]
+    pub fn chunks_end(&self) -> u64 {
+        let end = |record: &Record| u64::from(record.offset).saturating_add(u64::from(record.stored_len));
+        self.records.iter().map(end).max().unwrap_or_default()
     }
 
     /// Every chunk of the pack, sorted by id.

@@ -2,14 +2,16 @@
 
 use super::Desk;
 use crate::common::{Random, program};
+use crate::objects::Access;
 use crate::objects::odd::{Manner, Odd};
+use crate::objects::real::{self, Ceph};
 use std::time::{Duration, Instant};
 
 /// Backups of 40 MiB make packs that go up in parts; a server loses the vault after so many requests of the backup.
 const PLACES: [u64; 5] = [1, 4, 9, 14, 20];
 
-struct Scene {
-    server: Odd,
+struct Scene<S = Odd> {
+    server: S,
     desk: Desk,
     bytes: Vec<u8>,
 }
@@ -18,7 +20,14 @@ impl Scene {
     /// A vault with one backup, a disk to be backed up, and how long the backup shall try.
     fn new(seed: u64, patience: &str) -> Self {
         let server = Odd::start(Manner::Honours, seed);
-        let desk = Desk::new(&server.access.clone().with("VAULTFS_WRITE_RETRY", patience));
+        let access = server.access.clone().with("VAULTFS_WRITE_RETRY", patience);
+        Self::on(server, &access, seed)
+    }
+}
+
+impl<S> Scene<S> {
+    fn on(server: S, access: &Access, seed: u64) -> Self {
+        let desk = Desk::new(access);
         std::fs::write(desk.path("old.raw"), b"old").unwrap();
         desk.succeed("backup", &["disk", "old", &desk.text("old.raw")]);
         let bytes = Random::new(seed).bytes(40 << 20);
@@ -64,6 +73,28 @@ fn a_backup_outlasts_an_outage_shorter_than_the_time_stated() {
     scene.server.faults(0);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", program::stderr(&output));
+    scene.reads_back();
+}
+
+#[test]
+#[ignore = "long: starts a Ceph of its own"]
+fn a_backup_outlasts_a_ceph_whose_disk_stops_answering_for_a_while() {
+    if !real::can_start_ceph("a_backup_outlasts_a_ceph_whose_disk_stops_answering_for_a_while") {
+        return;
+    }
+    let ceph = Ceph::start(&[]);
+    let access = ceph.access.clone();
+    let scene = Scene::on(ceph, &access, 0x7021);
+    let before = scene.desk.addresses();
+    let child = scene.backup().spawn().unwrap();
+    // The first pack is on its way or there.
+    std::thread::sleep(Duration::from_millis(700));
+    scene.server.act("pause");
+    std::thread::sleep(Duration::from_secs(20));
+    scene.server.act("resume");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", program::stderr(&output));
+    assert_eq!(scene.desk.addresses().len(), before.len() + 1);
     scene.reads_back();
 }
 

@@ -127,6 +127,15 @@ fn a_mount_outlives_a_server_that_stops_answering() {
 }
 
 #[test]
+fn a_mount_outlives_a_server_that_answers_byte_by_byte() {
+    if !can_mount("a_mount_outlives_a_server_that_answers_byte_by_byte") {
+        return;
+    }
+    let server = Odd::start(Manner::Honours, 8);
+    outlives(&Desk::new(&server.access), || server.drip(), || server.speak());
+}
+
+#[test]
 #[ignore = "long: starts a Ceph of its own"]
 fn a_mount_outlives_a_ceph_whose_disk_stops_answering() {
     let test = "a_mount_outlives_a_ceph_whose_disk_stops_answering";

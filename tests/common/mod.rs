@@ -6,6 +6,7 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::print_stderr
 )]
@@ -15,6 +16,7 @@ pub mod mounted;
 pub mod packs;
 pub mod program;
 pub mod reads;
+pub mod slow;
 pub mod trace;
 
 use std::path::Path;

@@ -19,6 +19,8 @@ pub fn traced<W: AsRef<OsStr>>(log: &Path, options: &[&str], words: impl IntoIte
 
 fn clean<W: AsRef<OsStr>>(mut command: Command, words: impl IntoIterator<Item = W>) -> Command {
     command.args(words).env_remove("RUST_LOG").stdin(Stdio::null());
+    // The cache of whoever runs the tests is not for them.
+    command.env("VAULTFS_CACHE_DIR", "none");
     command
 }
 

@@ -6,7 +6,7 @@ use crate::common::Random;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ struct Shared {
     percent: AtomicU64,
     /// The number of the request from which on no request is answered, though connections are taken.
     hushed_from: AtomicU64,
+    /// Whether answers come byte by byte.
+    drips: AtomicBool,
     random: Mutex<Random>,
     hits: Mutex<HashMap<Fault, u64>>,
     requests: AtomicU64,
@@ -132,6 +134,7 @@ impl Odd {
             objects: Mutex::default(),
             percent: AtomicU64::new(0),
             hushed_from: AtomicU64::new(u64::MAX),
+            drips: AtomicBool::new(false),
             random: Mutex::new(Random::new(seed)),
             hits: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -160,8 +163,14 @@ impl Odd {
         self.shared.hushed_from.store(from, Ordering::SeqCst);
     }
 
+    /// From now on the bytes of an answer come one by one, five in a second.
+    pub fn drip(&self) {
+        self.shared.drips.store(true, Ordering::SeqCst);
+    }
+
     /// From now on requests are answered again, also those that wait.
     pub fn speak(&self) {
+        self.shared.drips.store(false, Ordering::SeqCst);
         self.shared.hushed_from.store(u64::MAX, Ordering::SeqCst);
     }
 
@@ -215,10 +224,31 @@ impl Shared {
                 Some(Fault::Denied) if request.method == "GET" => Response::error(404, "NoSuchKey"),
                 _ => self.answer(&request),
             };
+            if self.drips.load(Ordering::SeqCst) {
+                return self.trickle(&mut writer, &request, &response);
+            }
             let spot = self.random.lock().unwrap().next();
             if fault == Some(Fault::LostAnswer) || send(&mut writer, &request, response, fault, spot).is_none() {
                 return;
             }
+        }
+    }
+
+    /// Writes an answer byte by byte for as long as that is ordered, and ends the connection.
+    fn trickle(&self, writer: &mut TcpStream, request: &Request, response: &Response) {
+        let mut bytes = head(response).into_bytes();
+        let told = bytes.len();
+        if request.method != "HEAD" {
+            bytes.extend_from_slice(&response.body);
+        }
+        let (head, body) = bytes.split_at(told);
+        let mut gone = writer.write_all(head).is_err();
+        for byte in body {
+            if gone || !self.drips.load(Ordering::SeqCst) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            gone = writer.write_all(&[*byte]).is_err();
         }
     }
 
@@ -308,11 +338,13 @@ fn get(state: &Objects, key: &str, request: &Request) -> Response {
         return etag(Response::new(200, data.clone()));
     };
     let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-    let first: usize = first.parse().unwrap();
+    let suffix = first.is_empty().then(|| last.parse::<usize>().unwrap());
+    let first = suffix.map_or_else(|| first.parse().unwrap(), |len| data.len().saturating_sub(len));
     if first >= data.len() {
         return Response::error(416, "InvalidRange");
     }
-    let end = last.parse::<usize>().unwrap().saturating_add(1).min(data.len());
+    let last = suffix.map_or_else(|| last.parse::<usize>().unwrap(), |_| data.len());
+    let end = last.saturating_add(1).min(data.len());
     let mut response = etag(Response::new(206, &data[first..end]));
     let told = format!("bytes {first}-{}/{}", end - 1, data.len());
     response.headers.push(("Content-Range", told));
@@ -384,6 +416,16 @@ fn decode(text: &str) -> String {
     decoded
 }
 
+/// Status and headers of an answer.
+fn head(response: &Response) -> String {
+    let len = response.body.len();
+    let mut head = format!("HTTP/1.1 {} Told\r\nContent-Length: {len}\r\n", response.status);
+    for (name, value) in &response.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head + "\r\n"
+}
+
 /// Writes the answer, damaged as ordered, at a place that `spot` chooses; `None` if the connection shall end.
 fn send(
     writer: &mut TcpStream,
@@ -414,15 +456,7 @@ fn send(
         }
         _ => {}
     }
-    let mut head = format!(
-        "HTTP/1.1 {} Told\r\nContent-Length: {}\r\n",
-        response.status,
-        response.body.len()
-    );
-    for (name, value) in &response.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    writer.write_all((head + "\r\n").as_bytes()).ok()?;
+    writer.write_all(head(&response).as_bytes()).ok()?;
     let body: &[u8] = if request.method == "HEAD" { &[] } else { &response.body };
     match fault {
         Some(Fault::Truncated) if !body.is_empty() => {

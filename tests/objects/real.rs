@@ -44,9 +44,13 @@ impl Ceph {
             .tempdir()
             .unwrap()
             .keep();
-        // Ends the server and removes its files when this process is gone.
+        // Ends the server and removes its files when this process is gone, by whatever signal to all of us.
         let watch = Command::new("sh")
-            .args(["-c", "cat; \"$1\" stop \"$2\"; rm -rf \"$2\"", "watch"])
+            .args([
+                "-c",
+                "trap '' INT TERM; cat; \"$1\" stop \"$2\"; rm -rf \"$2\"",
+                "watch",
+            ])
             .arg(script())
             .arg(&dir)
             .stdin(Stdio::piped())
@@ -136,7 +140,7 @@ impl Garage {
         let watch = Command::new("sh")
             .args([
                 "-c",
-                "\"$1\" server --single-node --default-bucket </dev/null & cat; kill $!; rm -rf \"$2\"",
+                "\"$1\" server --single-node --default-bucket </dev/null & trap '' INT TERM; cat; kill $!; rm -rf \"$2\"",
                 "watch",
             ])
             .arg(program)

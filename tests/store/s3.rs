@@ -127,6 +127,14 @@ fn a_probe_finds_out_what_a_server_does_with_conditions_and_leaves_nothing() {
 }
 
 #[test]
+fn a_vault_moved_to_a_server_that_ignores_conditions_still_overwrites_nothing() {
+    for manner in [Manner::Ignores, Manner::Refuses] {
+        let server = Odd::start(manner, 3);
+        super::put_new_never_overwrites(&*server.access.fresh(Exclusion::Atomic));
+    }
+}
+
+#[test]
 fn a_probe_tells_real_servers_apart() {
     let test = "a_probe_tells_real_servers_apart";
     if let Some(ceph) = real::ceph(test) {

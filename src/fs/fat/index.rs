@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::{FileType, Inode, Result};
+use super::super::{Error, FileType, Inode, Result};
+use crate::image;
 
 /// A name in a directory, with where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(crate) struct Index {
     pub(crate) subdirectories: u32,
     /// Says whether `names` holds all names: the directory is neither damaged nor too large.
     is_complete: bool,
+    /// Says whether another look would find the same: no store failed on the way.
+    is_lasting: bool,
 }
 
 /// Most names that are remembered, of one directory and of all.
@@ -59,11 +62,13 @@ impl Index {
             names: Vec::new(),
             subdirectories: 0,
             is_complete: false,
+            is_lasting: true,
         };
         loop {
             let record = match records.next() {
                 Ok(Some(record)) => record,
                 Ok(None) => break index.is_complete = index.names.len() < MOST_NAMES,
+                Err(Error::Image(image::Error::Unavailable { .. })) => break index.is_lasting = false,
                 Err(_) => break,
             };
             if record.file_type == FileType::Directory {
@@ -101,6 +106,9 @@ impl Indexes {
             return known;
         }
         let index = Arc::new(Index::build(records, fold));
+        if !index.is_lasting {
+            return index;
+        }
         let mut recent = self.recent.lock();
         recent.retain(|(inode, _)| *inode != directory);
         recent.insert(0, (directory, Arc::clone(&index)));

@@ -25,6 +25,17 @@ pub(super) struct Patience {
     pub(super) attempt: Duration,
     /// Between two attempts, at most.
     pub(super) pause: Duration,
+    /// What a good end shows.
+    pub(super) shows: Shows,
+}
+
+/// What the good end of an operation shows of a server that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// That it delivers again.
+    Delivery,
+    /// Only that it is there: the answer has no body, and what is stuck may be the bytes.
+    Presence,
 }
 
 impl Patience {
@@ -34,6 +45,15 @@ impl Patience {
             total,
             attempt: attempt(Duration::from_secs(6), len),
             pause: Duration::from_secs(2),
+            shows: Shows::Delivery,
+        }
+    }
+
+    /// For a question whose answer has no body.
+    pub(super) fn looking(total: Duration) -> Self {
+        Self {
+            shows: Shows::Presence,
+            ..Self::reading(total, 0)
         }
     }
 
@@ -43,6 +63,7 @@ impl Patience {
             total,
             attempt: attempt(Duration::from_secs(15), len).min(total),
             pause: Duration::from_secs(15),
+            shows: Shows::Delivery,
         }
     }
 }
@@ -59,7 +80,9 @@ pub(super) struct Rapport(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last time that a request came to a good or a definite end.
+    /// Whether there was any answer.
+    known: bool,
+    /// The last time that a request for bytes came to a good or a definite end.
     answered: Option<Instant>,
     /// The last time that one was given up.
     gave_up: Option<Instant>,
@@ -68,7 +91,7 @@ struct State {
 impl Rapport {
     /// Says whether the server has ever answered.
     pub(super) fn is_known(&self) -> bool {
-        self.0.lock().answered.is_some()
+        self.0.lock().known
     }
 
     /// Says whether a request was given up and none has been answered since.
@@ -77,8 +100,12 @@ impl Rapport {
         state.gave_up.is_some() && state.gave_up > state.answered
     }
 
-    fn answer(&self) {
-        self.0.lock().answered = Some(Instant::now());
+    fn answer(&self, shows: Shows) {
+        let mut state = self.0.lock();
+        state.known = true;
+        if shows == Shows::Delivery {
+            state.answered = Some(Instant::now());
+        }
     }
 
     /// Notes that a request that began at `began` was given up; others may have been answered meanwhile.
@@ -108,7 +135,7 @@ pub(super) async fn insist<T>(
     let result = repeat(Patience { total, ..patience }, rapport, attempt).await;
     match &result {
         Err(Verdict::Unreached(_) | Verdict::Failed(_)) => rapport.give_up(began),
-        _ => rapport.answer(),
+        _ => rapport.answer(patience.shows),
     }
     result
 }
@@ -193,6 +220,7 @@ mod tests {
         total: Duration::from_millis(400),
         attempt: Duration::from_millis(100),
         pause: Duration::from_millis(50),
+        shows: Shows::Delivery,
     };
 
     #[test]
@@ -250,11 +278,17 @@ mod tests {
         assert!(result.is_err());
         assert!(took < AFTER_SILENCE + Duration::from_millis(500), "{took:?}");
         assert!(rapport.is_silent());
+        let glance = Patience {
+            shows: Shows::Presence,
+            ..SHORT
+        };
+        assert!(with(&rapport, glance, async || Ok(())).0.is_ok());
+        assert!(rapport.is_silent());
         assert!(with(&rapport, SHORT, async || Ok(())).0.is_ok());
         assert!(!rapport.is_silent());
         // Another one that gives up is no sign of silence while this one is answered.
         let began = Instant::now();
-        rapport.answer();
+        rapport.answer(Shows::Delivery);
         rapport.give_up(began);
         assert!(!rapport.is_silent());
     }

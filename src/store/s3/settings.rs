@@ -112,6 +112,12 @@ impl Settings {
         })
     }
 
+    /// Scheme and host of the server; `None` for AWS.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
     /// Scheme, host and what leads to the bucket: all a key is put behind.
     pub(super) fn bucket_url(&self, bucket: &str) -> String {
         let aws = || format!("https://s3.{}.amazonaws.com", self.region);

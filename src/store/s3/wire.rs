@@ -141,9 +141,12 @@ impl Question {
     }
 }
 
-/// The length of `bytes=FIRST-LAST`.
+/// The most bytes of `bytes=FIRST-LAST` or `bytes=-LENGTH`.
 fn range_len(range: &str) -> Option<usize> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    if first.is_empty() {
+        return last.parse().ok();
+    }
     let len = last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?;
     usize::try_from(len.checked_add(1)?).ok()
 }
@@ -243,7 +246,8 @@ mod tests {
     fn the_length_of_a_range_bounds_its_answer() {
         assert_eq!(range_len("bytes=0-0"), Some(1));
         assert_eq!(range_len("bytes=5-104"), Some(100));
-        for odd in ["bytes=5-", "bytes=-5", "5-6", "bytes=6-5"] {
+        assert_eq!(range_len("bytes=-100"), Some(100));
+        for odd in ["bytes=5-", "bytes=-", "5-6", "bytes=6-5"] {
             assert_eq!(range_len(odd), None, "{odd}");
         }
     }

@@ -1,8 +1,9 @@
 //! Writing an object that must not be there yet, through lost answers and servers that keep two writers apart or do not.
 //!
-//! Where the server honours `If-None-Match: *` it decides, atomically. Where it does not, a name is looked up before and compared
-//! after: that finds every writer but one who writes the same name in the same moment. Large objects go up in parts, which no
-//! condition covers everywhere; they are looked up, too. They are packs and indexes, whose names are random.
+//! Every name is looked up before: a vault may have been moved to another server since it was found out what its server does. Where
+//! that honours `If-None-Match: *` it decides, atomically. Where it does not, what was written is compared after: that finds every
+//! writer but one who writes the same name in the same moment. Large objects go up in parts, which no condition covers
+//! everywhere; they are packs and indexes, whose names are random.
 
 use super::S3Store;
 use super::patience::Patience;
@@ -38,16 +39,17 @@ impl S3Store {
 
     /// Makes a new object; `Exists` if there is one, which stays as it is.
     pub(super) fn write(&self, path: &Path, data: &[u8]) -> Result<(), Verdict> {
-        let parts = data.len() > MULTIPART_ABOVE;
-        let decided = self.exclusive.load(Ordering::Relaxed) && !self.unconditional.load(Ordering::Relaxed);
-        if (parts || !decided) && self.is_there(path)? {
+        if self.is_there(path)? {
             return Err(Verdict::Exists);
         }
-        if parts {
+        if data.len() > MULTIPART_ABOVE {
             return self.put_parts(path, data);
         }
         self.put_whole(path, data)?;
-        if decided { Ok(()) } else { self.check(path, data) }
+        if self.exclusive.load(Ordering::Relaxed) && !self.unconditional.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.check(path, data)
     }
 
     /// Says whether there is an object, without asking for a second opinion.

@@ -98,14 +98,14 @@ fn refuse_own_vault(args: &args::Restore) -> anyhow::Result<()> {
     let Location::Directory(vault) = request::location(&args.vault)? else {
         return Ok(());
     };
-    // What is not there yet is nobody's vault; its parents are where it will be.
-    let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok());
-    let (Ok(vault), Some(to)) = (vault.canonicalize(), real(&args.to)) else {
+    let real = |path: &Path| path.canonicalize().ok();
+    // What is not there yet will be where its nearest parent is, and holds nothing.
+    let (Ok(vault), Some(nearest)) = (vault.canonicalize(), args.to.ancestors().find_map(real)) else {
         return Ok(());
     };
-    let why = if to.starts_with(&vault) {
+    let why = if nearest.starts_with(&vault) {
         "it lies in the vault"
-    } else if args.tree.delete && vault.starts_with(&to) {
+    } else if args.tree.delete && real(&args.to).is_some_and(|to| vault.starts_with(to)) {
         "the vault lies in it, and --delete would remove it"
     } else {
         return Ok(());
