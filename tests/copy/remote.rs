@@ -2,6 +2,7 @@
 
 use super::{Desk, FIRST, SECOND, copy_command, disk, shown};
 use crate::common::program::{self, stderr};
+use crate::objects::odd::{Manner, Odd};
 use crate::objects::within::Within;
 use crate::objects::{Access, place};
 use serde_json::Value;
@@ -36,7 +37,8 @@ fn backups_go_to_a_bucket_to_another_server_and_back() {
     let (from, back) = (desk.vault("from", "64KiB"), desk.vault("back", "64KiB"));
     desk.server(&from, "web", FIRST, &[("vda", &disk(1))]);
     desk.server(&from, "web", SECOND, &[("vda", &disk(2))]);
-    let (one, two) = (Within::start(), Within::start());
+    // s3s-fs answers 500 to a range from the end that is longer than the object, which every other server gives whole.
+    let (one, two) = (Odd::start(Manner::Honours, 1), Odd::start(Manner::Honours, 2));
     let [first, second] = [&one, &two].map(|server| {
         let place = format!("s3://vault/{}", place());
         program::succeed(server.access.vaultfs(["init", &place, "--chunk-size", "64KiB"]));

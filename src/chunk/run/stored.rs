@@ -1,15 +1,15 @@
 //! Several chunks at once as they are stored, for another vault: fetched as [`fetch_many`](Reader::fetch_many) does, decoded and
 //! matched with their ids, and given away undecoded.
 
-use super::super::{Error, Reader, Result, from_store, from_vault, key_text, unsteady};
+use super::super::{Error, Reader, Result, key_text, unsteady};
 use super::plan;
 use crate::bytes::{to_u64, to_usize};
 use crate::store::again::{self, Failure};
+use crate::vault::ChunkId;
 use crate::vault::codec::{self, Codec};
 use crate::vault::map::Entry;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Record;
-use crate::vault::{ChunkId, pack_key};
 
 /// A chunk as it is stored; its bytes decode to what its id says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +37,12 @@ impl Reader {
         let places: Vec<(ObjectId, Record)> = located.iter().map(|(pack, record, _)| (*pack, *record)).collect();
         let mut found = Vec::with_capacity(wanted.len());
         let mut plain = Vec::new();
-        let mut rest_of_numbers = located.iter().map(|(_, _, number)| *number);
+        let mut numbers = located.iter().map(|(_, _, number)| *number).peekable();
         for run in plan(&places) {
-            let numbers: Vec<usize> = rest_of_numbers.by_ref().take(run.records.len()).collect();
-            let first = numbers.first().copied().unwrap_or_default();
+            let first = numbers.peek().copied().unwrap_or_default();
             let stored = self.fetch_run(&run).map_err(|error| (first, error))?;
             let mut rest: &[u8] = &stored;
-            for (record, number) in run.records.iter().zip(numbers) {
+            for (record, number) in run.records.iter().zip(numbers.by_ref()) {
                 let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
                 rest = next;
                 let plain_len = wanted.get(number).map_or(0, |(_, len)| *len);
@@ -68,13 +67,12 @@ impl Reader {
         if !store.is_remote() {
             return Err(Error::Corrupt { object, what });
         }
-        let key = pack_key(ObjectType::Pack, pack).map_err(|error| from_vault(error, object.clone()))?;
         let len = to_usize(u64::from(record.stored_len));
         again::settle(store, unsteady, || {
-            let read = store.get_range(&key, u64::from(record.offset), len);
-            let stored = read.map_err(|error| Failure::Final(from_store(error, object.clone())))?;
+            let read = self.read_stored(ObjectType::Pack, pack, u64::from(record.offset), len);
+            let stored = read.map_err(Failure::Final)?;
             match check(record, &stored, plain_len, &mut Vec::new()) {
-                Ok(()) => Ok(stored),
+                Ok(()) => Ok(stored.to_vec()),
                 Err(what) => {
                     let object = object.clone();
                     Err(Failure::damaged(Error::Corrupt { object, what }, &stored))
@@ -107,7 +105,7 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
     use crate::vault::pack::Builder;
-    use crate::vault::{self, Vault};
+    use crate::vault::{self, Vault, pack_key};
     use std::sync::Arc;
 
     const PACK: ObjectId = [3; 16];
