@@ -16,11 +16,13 @@ use crate::image::{self, ReadAt};
 use crate::monitor::Monitor;
 use crate::store;
 use crate::vault::map::Layout;
+use crate::vault::object::ObjectId;
 use crate::vault::tags::Tags;
 use crate::vault::{
-    self, Address, Consistency, Content, Disk, Manifest, ResourceKind, ResourceName, Statistics, Vault, random_id,
+    self, Address, ChunkId, Consistency, Content, Disk, Manifest, ResourceKind, ResourceName, Statistics, Vault,
+    random_id,
 };
-use crate::writer::{self, Writer, merge};
+use crate::writer::{self, Encoded, Writer, encode_checked, merge};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -172,6 +174,28 @@ struct Context<'a> {
     cancel: &'a AtomicBool,
     level: i32,
     jobs: usize,
+}
+
+impl Context<'_> {
+    /// Stores a chunk unless the vault has it, `hint` being a pack that may; returns its pack and the stored bytes that this added.
+    fn store_chunk(
+        &self,
+        id: ChunkId,
+        plain: &[u8],
+        hint: Option<ObjectId>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(ObjectId, u64)> {
+        if let Some(pack) = self.writer.find(&id, plain.len(), hint)? {
+            return Ok((pack, 0));
+        }
+        let (codec, stored) = encode_checked(id, plain, self.level, scratch)?;
+        Ok(self.writer.add(&Encoded {
+            id,
+            codec,
+            stored: &stored,
+            plain_len: plain.len(),
+        })?)
+    }
 }
 
 /// A committed backup.

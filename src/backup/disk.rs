@@ -9,7 +9,6 @@ use crate::image::ReadAt;
 use crate::image::disk::{DiskImage, Place};
 use crate::vault::map::{Entry, Layout, PAGE_CHUNKS, Page, PageRef};
 use crate::vault::{ChunkId, Statistics};
-use crate::writer::{Encoded, encode_checked};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -165,17 +164,7 @@ impl Job<'_> {
             .parent_entry(number)
             .filter(|entry| entry.id == id)
             .map(|entry| entry.pack);
-        let writer = &self.context.writer;
-        if let Some(pack) = writer.find(&id, plain.len(), hint)? {
-            return Ok(Some(Entry { id, pack }));
-        }
-        let (codec, stored) = encode_checked(id, plain, self.context.level, scratch)?;
-        let (pack, added) = writer.add(&Encoded {
-            id,
-            codec,
-            stored: &stored,
-            plain_len: plain.len(),
-        })?;
+        let (pack, added) = self.context.store_chunk(id, plain, hint, scratch)?;
         if added > 0 {
             self.counts.new.fetch_add(len, Ordering::Relaxed);
             self.counts.stored.fetch_add(added, Ordering::Relaxed);

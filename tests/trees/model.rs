@@ -206,7 +206,6 @@ fn live(scene: &Scene, seed: u64) {
         if world.number(2) == 0 {
             std::thread::sleep(Duration::from_millis(3200));
         }
-        rustix::fs::syncfs(fs::File::open(&world.root).unwrap()).unwrap();
         scene.back_up(&name, &world.root);
         as_they_were.push(tree_of_directory(&world.root));
     }

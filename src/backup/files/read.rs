@@ -12,7 +12,6 @@ use crate::source::directory::attributes::Attributes;
 use crate::source::directory::file::File;
 use crate::vault::ChunkId;
 use crate::vault::item::{self, ChunkRef, Kind, MAX_INLINE};
-use crate::writer::{Encoded, encode_checked};
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::ops::Range;
@@ -269,23 +268,11 @@ impl Worker<'_> {
     /// Stores a chunk, unless the vault has it, and adds its item.
     fn chunk(&mut self, place: Place, offset: u64, id: ChunkId, plain: &[u8]) -> Result<()> {
         let context = self.shared.context;
-        let pack = match context.writer.find(&id, plain.len(), None)? {
-            Some(pack) => pack,
-            None => {
-                let (codec, stored) = encode_checked(id, plain, context.level, &mut self.scratch)?;
-                let (pack, added) = context.writer.add(&Encoded {
-                    id,
-                    codec,
-                    stored: &stored,
-                    plain_len: plain.len(),
-                })?;
-                if added > 0 {
-                    self.shared.new.fetch_add(to_u64(plain.len()), Ordering::Relaxed);
-                    self.shared.stored.fetch_add(added, Ordering::Relaxed);
-                }
-                pack
-            }
-        };
+        let (pack, added) = context.store_chunk(id, plain, None, &mut self.scratch)?;
+        if added > 0 {
+            self.shared.new.fetch_add(to_u64(plain.len()), Ordering::Relaxed);
+            self.shared.stored.fetch_add(added, Ordering::Relaxed);
+        }
         let len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
         let value = ChunkRef { id, pack, len }.encode();
         self.push(&item::chunk_key(place.number, offset), place.visit, &value)
