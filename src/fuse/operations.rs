@@ -59,8 +59,8 @@ impl Operations {
         match waiters::in_place(|| find(answers)) {
             Ok(found) => send(answers, found, reply),
             Err(_) => {
-                let answers = Arc::clone(answers);
-                waiters.give(move || send(&answers, find(&answers), reply));
+                let (here, there) = (Arc::clone(answers), Arc::clone(answers));
+                waiters.give(move || find(&here), move |found| send(&there, found, reply));
             }
         }
     }
@@ -244,10 +244,8 @@ impl Filesystem for Operations {
             Ok(listed) | Err(listed @ Ok(())) => send(listed, reply),
             Err(Err(_)) => {
                 let answers = Arc::clone(answers);
-                waiters.give(move || {
-                    let listed = answers.list(&directory, offset, &mut reply);
-                    send(listed, reply);
-                });
+                let find = move || (answers.list(&directory, offset, &mut reply), reply);
+                waiters.give(find, move |(listed, reply)| send(listed, reply));
             }
         }
     }
@@ -265,10 +263,13 @@ impl Filesystem for Operations {
         match waiters::in_place(|| answers.list_plus(&directory, offset, &mut reply)) {
             Ok(listed) | Err(listed @ Ok(_)) => answers.send_listed(&directory, offset, listed, reply),
             Err(Err(_)) => {
-                let answers = Arc::clone(answers);
-                waiters.give(move || {
-                    let listed = answers.list_plus(&directory, offset, &mut reply);
-                    answers.send_listed(&directory, offset, listed, reply);
+                let (here, there) = (Arc::clone(answers), Arc::clone(answers));
+                let find = move || {
+                    let listed = here.list_plus(&directory, offset, &mut reply);
+                    (directory, listed, reply)
+                };
+                waiters.give(find, move |(directory, listed, reply)| {
+                    there.send_listed(&directory, offset, listed, reply);
                 });
             }
         }

@@ -243,6 +243,18 @@ impl S3Store {
         Ok((size, data.into()))
     }
 
+    /// The same in two requests, for servers that fail where an object is shorter than the tail that is asked for.
+    async fn measured_tail(&self, path: &Path, most: usize) -> Result<(u64, Vec<u8>), Verdict> {
+        let size = self.size(path).await?;
+        let mut tail = vec![0; to_usize(size).min(most)];
+        if tail.is_empty() {
+            return Err(Verdict::Short);
+        }
+        self.range(path, size.saturating_sub(to_u64(tail.len())), &mut tail)
+            .await?;
+        Ok((size, tail))
+    }
+
     /// The size of an object. The answer to HEAD has no words, and cannot tell a missing object from a missing bucket, or a wrong
     /// key from a missing right: where it denies, a GET is asked for the word.
     async fn size(&self, path: &Path) -> Result<u64, Verdict> {
@@ -362,7 +374,16 @@ impl Store for S3Store {
 
     fn read_tail(&self, key: &Key, most: usize) -> Result<(u64, Vec<u8>)> {
         let path = self.path(key.as_str());
-        let read = self.insist(self.reading(most), async || self.tail(&path, most).await);
+        let mut measured = false;
+        let read = self.insist(self.reading(most), async || {
+            let tail = if measured {
+                self.measured_tail(&path, most).await
+            } else {
+                self.tail(&path, most).await
+            };
+            measured = matches!(tail, Err(Verdict::Failed(_))) && !measured;
+            tail
+        });
         read.map_err(|verdict| match verdict {
             // Of nothing there is no last byte.
             Verdict::Short => Error::Short {

@@ -169,21 +169,26 @@ fn a_copy_killed_at_any_time_shows_nothing_half_made_and_is_completed_by_the_nex
     copy(&[&"--all", &from, &desk.vault("undisturbed", "64KiB")]).succeeds();
     let undisturbed = begun.elapsed();
     let mut random = Random::new(0x0c09_0001);
-    let to = desk.vault("killed", "64KiB");
-    let mut kills = 0;
-    for _ in 0..12 {
+    let mut to = desk.vault("killed", "64KiB");
+    let (mut kills, mut window) = (0, undisturbed);
+    for number in 0..40 {
         let mut child = start(&from, &to);
-        std::thread::sleep(undisturbed * u32::try_from(random.below(900)).unwrap() / 1000);
+        std::thread::sleep(window * u32::try_from(random.below(1000)).unwrap() / 1000);
         child.kill().unwrap();
         kills += u32::from(child.wait().unwrap().signal() == Some(9));
         // Visible means whole.
         if !addresses(&to).is_empty() {
             assert!(same(&to, &model));
-            std::fs::remove_file(to.join(format!("backups/servers/web/{FIRST}"))).unwrap();
+            // A vault that has it all makes the next copy too quick to be met.
+            to = desk.vault(&format!("killed-{number}"), "64KiB");
+            window = window * 3 / 4;
+        }
+        if kills == 10 {
+            break;
         }
     }
     println!("{kills} kills; temporary files left: {}", temporary_files(&to).len());
-    assert!(kills >= 6, "only {kills} kills");
+    assert_eq!(kills, 10, "the copies ended too soon");
     assert_eq!(copy(&[&"--all", &from, &to]).succeeds().counts(), (1, 0, 0));
     assert!(same(&to, &model));
 }
