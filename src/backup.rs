@@ -15,6 +15,7 @@ use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
 use crate::monitor::Monitor;
 use crate::store;
+use crate::vault::codec::Codec;
 use crate::vault::map::Layout;
 use crate::vault::object::ObjectId;
 use crate::vault::tags::Tags;
@@ -177,24 +178,44 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Stores a chunk unless the vault has it, `hint` being a pack that may; returns its pack and the stored bytes that this added.
-    fn store_chunk(
+    /// Stores a chunk unless the vault has it; returns its pack and the stored bytes that this added.
+    fn store_chunk(&self, id: ChunkId, plain: &[u8], scratch: &mut Vec<u8>) -> Result<(ObjectId, u64)> {
+        match self.prepare_chunk(id, plain, None, scratch)? {
+            Prepared::Known(pack) => Ok((pack, 0)),
+            Prepared::New(codec, stored) => Ok(self.writer.add(&encoded(id, codec, &stored, plain))?),
+        }
+    }
+
+    /// Looks a chunk up, `hint` being a pack that may hold it, and compresses it if the vault does not have it.
+    fn prepare_chunk(
         &self,
         id: ChunkId,
         plain: &[u8],
         hint: Option<ObjectId>,
         scratch: &mut Vec<u8>,
-    ) -> Result<(ObjectId, u64)> {
+    ) -> Result<Prepared> {
         if let Some(pack) = self.writer.find(&id, plain.len(), hint)? {
-            return Ok((pack, 0));
+            return Ok(Prepared::Known(pack));
         }
         let (codec, stored) = encode_checked(id, plain, self.level, scratch)?;
-        Ok(self.writer.add(&Encoded {
-            id,
-            codec,
-            stored: &stored,
-            plain_len: plain.len(),
-        })?)
+        Ok(Prepared::New(codec, stored))
+    }
+}
+
+/// A chunk before it is stored.
+enum Prepared {
+    /// This pack has it.
+    Known(ObjectId),
+    /// It is to be stored so.
+    New(Codec, Vec<u8>),
+}
+
+fn encoded<'a>(id: ChunkId, codec: Codec, stored: &'a [u8], plain: &[u8]) -> Encoded<'a> {
+    Encoded {
+        id,
+        codec,
+        stored,
+        plain_len: plain.len(),
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Reader {
     /// Held only to look up and insert, never across I/O.
     footers: Mutex<Footers>,
     segments: segments::Segments,
+    /// Held by who claims several chunks, not while they are fetched.
+    claiming: Mutex<()>,
 }
 
 impl Reader {
@@ -109,6 +111,7 @@ impl Reader {
             cache,
             footers: Mutex::new(footers),
             segments: segments::Segments::default(),
+            claiming: Mutex::new(()),
         })
     }
 

@@ -176,11 +176,23 @@ impl Writer {
     /// # Errors
     /// `Vault`, `Stopped`.
     pub fn add(&self, chunk: &Encoded<'_>) -> Result<(ObjectId, u64)> {
+        self.add_to(&mut self.data.lock(), chunk)
+    }
+
+    /// Adds several, side by side if there is room for them; for each what [`add`](Self::add) returns.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_all(&self, chunks: &[Encoded<'_>]) -> Result<Vec<(ObjectId, u64)>> {
         let mut open = self.data.lock();
+        chunks.iter().map(|chunk| self.add_to(&mut open, chunk)).collect()
+    }
+
+    fn add_to(&self, open: &mut Option<Open>, chunk: &Encoded<'_>) -> Result<(ObjectId, u64)> {
         if let Some(record) = self.fresh.lock().get(&chunk.id) {
             return Ok((record.pack, 0));
         }
-        let (pack, offset) = self.push(ObjectType::Pack, &mut open, chunk)?;
+        let (pack, offset) = self.push(ObjectType::Pack, open, chunk)?;
         let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let (stored_len, plain_len) = (length(chunk.stored.len()), length(chunk.plain_len));
         let mut fresh = self.fresh.lock();

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "bucket/cluster.rs"]
+mod cluster;
 mod common;
 #[path = "bucket/facts.rs"]
 mod facts;
@@ -21,6 +23,7 @@ mod silence;
 
 use common::program;
 use objects::Access;
+use objects::garage;
 use objects::odd::{Manner, Odd};
 use objects::real;
 use objects::within::Within;
@@ -151,7 +154,7 @@ on! {
         a_disk_comes_back_and_its_next_backup_stores_what_changed
         a_tree_comes_back_by_mount_cp_and_restore
         two_writers_of_one_resource_both_succeed;
-    on_garage: |test: &str| real::garage(test).map(|garage| ((), garage.access.clone()));
+    on_garage: |test: &str| garage::garage(test).map(|garage| ((), garage.access.clone()));
         a_server_comes_back_by_mount_cat_cp_and_restore
         a_disk_comes_back_and_its_next_backup_stores_what_changed
         a_tree_comes_back_by_mount_cp_and_restore;

@@ -2,13 +2,14 @@
 
 use super::cursor::{Cursor, Step};
 use super::pages::{Pages, lists};
-use super::{Context, Error, Result};
+use super::{Context, Error, Prepared, Result, encoded};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::{is_zero, to_u64};
 use crate::image::ReadAt;
 use crate::image::disk::{DiskImage, Place};
 use crate::vault::map::{Entry, Layout, PAGE_CHUNKS, Page, PageRef};
 use crate::vault::{ChunkId, Statistics};
+use crate::writer::{self, Encoded};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -143,33 +144,52 @@ impl Job<'_> {
             .saturating_sub(self.offset(chunks.start))
     }
 
+    /// Stores the chunks of a batch. What is new of them is added at once, so that it lies side by side in a pack, whatever other
+    /// threads add: a reader fetches it with one request.
     fn store_chunks(&self, first: u64, buffers: &mut Buffers) -> Result<Vec<Option<Entry>>> {
         let Buffers { batch, scratch } = buffers;
         let size = crate::bytes::to_usize(u64::from(self.layout.chunk_size));
-        batch
-            .chunks(size)
-            .zip(first..)
-            .map(|(plain, number)| self.store_chunk(number, plain, scratch))
-            .collect()
+        let mut prepared = Vec::new();
+        for (plain, number) in batch.chunks(size).zip(first..) {
+            prepared.push((plain, self.prepare(number, plain, scratch)?));
+        }
+        let new: Vec<Encoded<'_>> = prepared
+            .iter()
+            .filter_map(|(plain, chunk)| match chunk {
+                Some((id, Prepared::New(codec, stored))) => Some(encoded(*id, *codec, stored, plain)),
+                _ => None,
+            })
+            .collect();
+        let mut added = self.context.writer.add_all(&new)?.into_iter();
+        let mut entries = Vec::with_capacity(prepared.len());
+        for (plain, chunk) in &prepared {
+            let Some((id, chunk)) = chunk else {
+                entries.push(None);
+                continue;
+            };
+            let (pack, stored) = match chunk {
+                Prepared::Known(pack) => (*pack, 0),
+                Prepared::New(..) => added.next().ok_or(writer::Error::Stopped)?,
+            };
+            if stored > 0 {
+                self.counts.new.fetch_add(to_u64(plain.len()), Ordering::Relaxed);
+                self.counts.stored.fetch_add(stored, Ordering::Relaxed);
+            }
+            entries.push(Some(Entry { id: *id, pack }));
+        }
+        Ok(entries)
     }
 
-    fn store_chunk(&self, number: u64, plain: &[u8], scratch: &mut Vec<u8>) -> Result<Option<Entry>> {
+    /// Looks up or compresses one chunk; `None` if it is all zeros.
+    fn prepare(&self, number: u64, plain: &[u8], scratch: &mut Vec<u8>) -> Result<Option<(ChunkId, Prepared)>> {
         if is_zero(plain) {
             return Ok(None);
         }
-        let len = to_u64(plain.len());
-        self.counts.data.fetch_add(len, Ordering::Relaxed);
+        self.counts.data.fetch_add(to_u64(plain.len()), Ordering::Relaxed);
         let id = ChunkId::of(plain);
-        let hint = self
-            .parent_entry(number)
-            .filter(|entry| entry.id == id)
-            .map(|entry| entry.pack);
-        let (pack, added) = self.context.store_chunk(id, plain, hint, scratch)?;
-        if added > 0 {
-            self.counts.new.fetch_add(len, Ordering::Relaxed);
-            self.counts.stored.fetch_add(added, Ordering::Relaxed);
-        }
-        Ok(Some(Entry { id, pack }))
+        let parent = self.parent_entry(number).filter(|entry| entry.id == id);
+        let hint = parent.map(|entry| entry.pack);
+        Ok(Some((id, self.context.prepare_chunk(id, plain, hint, scratch)?)))
     }
 
     /// The chunk at the same place in the parent; a parent that cannot be read costs comparing, never the backup.

@@ -50,7 +50,12 @@ impl Run {
     }
 }
 
-/// Joins neighbours, in the order they are wanted.
+/// The order in which chunks lie: what was packed by several threads is wanted in another one.
+fn position((pack, record): &(ObjectId, Record)) -> (ObjectId, u32) {
+    (*pack, record.offset)
+}
+
+/// Joins neighbours.
 fn plan(located: &[(ObjectId, Record)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (pack, record) in located {
@@ -78,7 +83,7 @@ impl Reader {
     /// The number of a chunk that could not be had, and why; the memory of the others is unspecified.
     pub fn fetch_many(&self, wanted: &mut [Wanted<'_>]) -> Result<(), (usize, Error)> {
         let numbered = wanted.iter_mut().enumerate();
-        let mut missing: Vec<Numbered<'_, '_>> = numbered
+        let missing: Vec<Numbered<'_, '_>> = numbered
             .filter_map(|(number, wanted)| {
                 let kept = self.take_kept_slice(&wanted.entry.id, wanted.plain);
                 (!kept).then_some((number, wanted))
@@ -91,6 +96,9 @@ impl Reader {
                 .map_err(|error| (*number, error))
         };
         let located = missing.iter().map(locate).collect::<Result<Vec<_>, _>>()?;
+        let mut placed: Vec<_> = located.into_iter().zip(missing).collect();
+        placed.sort_by_key(|(place, _)| position(place));
+        let (located, mut missing): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
         let runs = plan(&located);
         let mut rest = missing.as_mut_slice();
         let mut work = Vec::with_capacity(runs.len());
@@ -152,28 +160,30 @@ impl Reader {
         if wait::limit() == Limit::Never {
             return;
         }
-        let mut located = Vec::new();
-        let mut landings = Vec::new();
+        // One after the other: two that claim in turns would leave each other every second chunk, each a request of its own.
+        let claiming = self.claiming.lock();
+        let mut claimed = Vec::with_capacity(wanted.len());
         for (entry, plain_len) in wanted {
-            let Some(landing) = self.cache.claim(&entry.id, *plain_len) else {
-                continue;
-            };
+            let landing = self.cache.claim(&entry.id, *plain_len);
+            claimed.extend(landing.map(|landing| (entry, *plain_len, landing)));
+        }
+        drop(claiming);
+        let mut placed = Vec::with_capacity(claimed.len());
+        for (entry, plain_len, landing) in claimed {
             let mut plain = self.cache.buffer();
-            plain.resize(*plain_len, 0);
+            plain.resize(plain_len, 0);
             if self.take_kept_slice(&entry.id, &mut plain) {
                 drop(landing.land(Ok(plain)));
                 continue;
             }
             match self.locate(ObjectType::Pack, &entry.id, &entry.pack) {
-                Ok(record) => {
-                    located.push((entry.pack, record));
-                    landings.push((*entry, plain, landing));
-                }
+                Ok(record) => placed.push(((entry.pack, record), (*entry, plain, landing))),
                 Err(error) => drop(landing.land(Err(error))),
             }
         }
+        placed.sort_by_key(|(place, _)| position(place));
+        let (located, mut rest): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
         let runs = plan(&located);
-        let mut rest = landings;
         let mut work = Vec::with_capacity(runs.len());
         for run in &runs {
             let tail = rest.split_off(run.records.len().min(rest.len()));

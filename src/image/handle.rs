@@ -23,8 +23,9 @@ const REMOTE_THREADS: usize = 16;
 const NEAR_WINDOW: u64 = 8 << 20;
 /// Bytes that come while one waits for an answer, for each microsecond of it: about 500 MB/s, more than most ways carry.
 const BYTES_FOR_MICROSECOND: u64 = 512;
-/// What one thread reads ahead at a time over a network, with one request if it lies side by side.
-const REMOTE_STEP: u64 = 1 << 20;
+/// What one thread reads ahead at a time over a network, with one request if it lies side by side: what a request costs the server
+/// is little beside that, and a reader that comes too early does not wait for much more than it wants.
+const REMOTE_STEP: u64 = 2 << 20;
 
 /// Threads that read ahead, and how far; one for all open images of a mount.
 pub struct ReadAhead {
@@ -159,11 +160,12 @@ impl Handle {
         let mut at = range.start.saturating_sub(range.start % chunk_size);
         while at < range.end {
             let image = Arc::clone(&self.image);
+            let len = step.min(range.end.saturating_sub(at));
             // A failure is met again, and reported, by the reader that needs the bytes.
-            if !self.read_ahead.offer(step, move || image.warm(at, step)) {
+            if !self.read_ahead.offer(len, move || image.warm(at, len)) {
                 break;
             }
-            at = at.saturating_add(step);
+            at = at.saturating_add(len);
         }
     }
 }

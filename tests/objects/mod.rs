@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+pub mod garage;
 pub mod odd;
 pub mod real;
 pub mod within;

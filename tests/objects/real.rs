@@ -85,84 +85,8 @@ impl Ceph {
     }
 }
 
-/// A running Garage, which takes conditional puts and ignores the condition.
-pub struct Garage {
-    /// Where it is; the bucket `vault` is there.
-    pub access: Access,
-    _watch: std::process::Child,
-}
-
-const GARAGE_ID: &str = "GK0123456789abcdef01234567";
-const GARAGE_SECRET: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-
-/// The Garage of this test program, from `$VAULTFS_GARAGE` or the PATH; says aloud when there is none, which is no failure.
-pub fn garage(test: &str) -> Option<&'static Garage> {
-    static GARAGE: OnceLock<Option<Garage>> = OnceLock::new();
-    let found = GARAGE.get_or_init(|| {
-        let named = std::env::var_os("VAULTFS_GARAGE").map(PathBuf::from);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let on_path = || {
-            std::env::split_paths(&path)
-                .map(|dir| dir.join("garage"))
-                .find(|path| path.is_file())
-        };
-        named.or_else(on_path).map(|program| Garage::start(&program))
-    });
-    if found.is_none() {
-        eprintln!("SKIPPED {test}: there is no garage on the PATH nor in $VAULTFS_GARAGE");
-    }
-    found.as_ref()
-}
-
-impl Garage {
-    fn start(program: &Path) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("vaultfs-garage-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        let port = || {
-            std::net::TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port()
-        };
-        let (rpc, s3, admin) = (port(), port(), port());
-        let config = format!(
-            "metadata_dir = \"{0}/meta\"\ndata_dir = \"{0}/data\"\ndb_engine = \"sqlite\"\nreplication_factor = 1\n\
-             rpc_bind_addr = \"127.0.0.1:{rpc}\"\nrpc_public_addr = \"127.0.0.1:{rpc}\"\nrpc_secret = \"{1}\"\n\
-             [s3_api]\ns3_region = \"garage\"\napi_bind_addr = \"127.0.0.1:{s3}\"\n[admin]\napi_bind_addr = \"127.0.0.1:{admin}\"\n",
-            dir.display(),
-            "0a".repeat(32)
-        );
-        std::fs::write(dir.join("garage.toml"), config).unwrap();
-        let watch = Command::new("sh")
-            .args([
-                "-c",
-                "\"$1\" server --single-node --default-bucket </dev/null & trap '' INT TERM; cat; kill $!; rm -rf \"$2\"",
-                "watch",
-            ])
-            .arg(program)
-            .arg(&dir)
-            .env("GARAGE_CONFIG_FILE", dir.join("garage.toml"))
-            .env("GARAGE_DEFAULT_BUCKET", "vault")
-            .env("GARAGE_DEFAULT_ACCESS_KEY", GARAGE_ID)
-            .env("GARAGE_DEFAULT_SECRET_KEY", GARAGE_SECRET)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", s3)).is_err() {
-            assert!(Instant::now() < deadline, "garage does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let access = Access::new(&format!("http://127.0.0.1:{s3}"), GARAGE_ID, GARAGE_SECRET);
-        Self {
-            access: access.with("AWS_REGION", "garage"),
-            _watch: watch,
-        }
-    }
+/// A port that nobody listens on; another may take it before we do.
+pub(super) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }

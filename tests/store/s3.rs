@@ -3,6 +3,7 @@
 //! Only a server that keeps writers apart by itself can promise one winner of a race; the others promise the rest. To s3s-fs a
 //! prefix of keys is a directory, which it can neither read nor deny.
 
+use super::objects::garage;
 use super::objects::odd::{Manner, Odd};
 use super::objects::real;
 use super::objects::within::Within;
@@ -36,7 +37,7 @@ fn ceph(test: &str) -> Started<()> {
 }
 
 fn garage(test: &str) -> Started<()> {
-    real::garage(test).map(|garage| {
+    garage::garage(test).map(|garage| {
         let store: Arc<dyn Store> = garage.access.fresh(Exclusion::Checked);
         ((), store)
     })
@@ -143,7 +144,7 @@ fn a_probe_tells_real_servers_apart() {
             Exclusion::Atomic
         );
     }
-    if let Some(garage) = real::garage(test) {
+    if let Some(garage) = garage::garage(test) {
         let store = garage.access.fresh(Exclusion::Checked);
         assert_eq!(store.probe_exclusion().unwrap(), Exclusion::Checked);
     }

@@ -268,7 +268,7 @@ impl Worker<'_> {
     /// Stores a chunk, unless the vault has it, and adds its item.
     fn chunk(&mut self, place: Place, offset: u64, id: ChunkId, plain: &[u8]) -> Result<()> {
         let context = self.shared.context;
-        let (pack, added) = context.store_chunk(id, plain, None, &mut self.scratch)?;
+        let (pack, added) = context.store_chunk(id, plain, &mut self.scratch)?;
         if added > 0 {
             self.shared.new.fetch_add(to_u64(plain.len()), Ordering::Relaxed);
             self.shared.stored.fetch_add(added, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //! matched with their ids, and given away undecoded.
 
 use super::super::{Error, Reader, Result, key_text, unsteady};
-use super::plan;
+use super::{plan, position};
 use crate::bytes::{to_u64, to_usize};
 use crate::store::again::{self, Failure};
 use crate::vault::ChunkId;
@@ -32,8 +32,7 @@ impl Reader {
             let record = self.locate(ObjectType::Pack, id, pack);
             located.push((*pack, record.map_err(|error| (number, error))?, number));
         }
-        // In the order in which they lie: what was packed by several threads is one range all the same.
-        located.sort_unstable_by_key(|(pack, record, _)| (*pack, record.offset));
+        located.sort_unstable_by_key(|(pack, record, _)| position(&(*pack, *record)));
         let places: Vec<(ObjectId, Record)> = located.iter().map(|(pack, record, _)| (*pack, *record)).collect();
         let mut found = Vec::with_capacity(wanted.len());
         let mut plain = Vec::new();
