@@ -188,9 +188,20 @@ impl Cluster {
         self.nodes[number].kill();
     }
 
-    /// Starts a killed node again.
+    /// Starts a killed node again, and waits until the first node has found it.
     pub fn start_again(&mut self, number: usize) {
         let program = self.program.clone();
         self.nodes[number].start(&program, &[]);
+        let id = self.ask(&self.nodes[number], &["node", "id", "-q"]);
+        let deadline = Instant::now() + START;
+        let is_healthy = || {
+            let status = self.ask(&self.nodes[0], &["status"]);
+            let healthy = status.split("FAILED NODES").next().unwrap();
+            healthy.contains(&id[..16])
+        };
+        while !is_healthy() {
+            assert!(Instant::now() < deadline, "the node is not found again");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
