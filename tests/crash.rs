@@ -1,0 +1,281 @@
+//! The power fails at any moment: what was acknowledged is there, whole, and what was not is there whole or not at all.
+//!
+//! The real program works on a real directory under strace. From the log a disk is built that loses, tears and reorders what was not
+//! synced; the library opens every state of it that is drawn. To show that this would find a sync that is missing, each is left out in
+//! turn.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+#[path = "crash/disk.rs"]
+mod disk;
+#[path = "crash/record.rs"]
+mod record;
+
+use common::{Random, have};
+use disk::Disk;
+use record::Op;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+use vaultfs::checksum::Digest;
+use vaultfs::chunk::Reader;
+use vaultfs::image::ReadAt;
+use vaultfs::image::disk::DiskImage;
+use vaultfs::store::memory::MemoryStore;
+use vaultfs::store::{Key, Store};
+use vaultfs::vault::{self, Content, Vault};
+
+const POINTS: [&str; 3] = ["2026-11-20T03-00-00Z", "2026-11-20T04-00-00Z", "2026-11-20T05-00-00Z"];
+const SIZE: usize = 200_000;
+/// States that are opened.
+const STATES: usize = 20_000;
+
+/// What the program did, and what it then claims.
+struct Log {
+    root: PathBuf,
+    ops: Vec<Op>,
+    /// The content of each backup by its address.
+    disks: BTreeMap<String, Vec<u8>>,
+    /// For each command: the backups that are there when it has ended.
+    claims: Vec<BTreeSet<String>>,
+    /// For each command: the backups that may be there while it runs, beside those claimed before.
+    possible: Vec<BTreeSet<String>>,
+}
+
+impl Log {
+    /// Two backups of a disk, and one of another.
+    fn record() -> Self {
+        let dir = TempDir::new().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let root = base.join("vault");
+        let mut log = Self {
+            root: root.clone(),
+            ops: Vec::new(),
+            disks: BTreeMap::new(),
+            claims: Vec::new(),
+            possible: Vec::new(),
+        };
+        let text = |word: &str| OsString::from(word);
+        log.run(
+            &base,
+            vec![text("init"), root.clone().into(), text("--chunk-size"), text("64KiB")],
+            None,
+        );
+        let mut bytes = Random::quiet(1).bytes(SIZE);
+        for (number, point) in POINTS.iter().enumerate() {
+            bytes[..70_000].copy_from_slice(&Random::quiet(10 + u64::try_from(number).unwrap()).bytes(70_000));
+            let source = base.join(format!("disk-{number}"));
+            std::fs::write(&source, &bytes).unwrap();
+            let name = if number == 2 { "other" } else { "db" };
+            let words = vec![
+                text("backup"),
+                root.clone().into(),
+                text("disk"),
+                text(name),
+                source.into(),
+                text("--at"),
+                text(point),
+            ];
+            log.run(&base, words, Some((format!("disks/{name}/{point}"), bytes.clone())));
+        }
+        log
+    }
+
+    /// Runs a command; `made` is the backup that it makes.
+    fn run(&mut self, base: &Path, words: Vec<OsString>, made: Option<(String, Vec<u8>)>) {
+        let ops = record::run(&self.root, &base.join("strace.log"), &words);
+        assert!(!ops.is_empty());
+        self.ops.extend(ops);
+        self.ops.push(Op::Done(self.claims.len()));
+        let mut claimed = self.claims.last().cloned().unwrap_or_default();
+        let mut possible = BTreeSet::new();
+        if let Some((address, bytes)) = made {
+            claimed.insert(address.clone());
+            possible.insert(address.clone());
+            self.disks.insert(address, bytes);
+        }
+        self.claims.push(claimed);
+        self.possible.push(possible);
+    }
+
+    /// Says what is wrong with a state in which `done` commands had ended.
+    fn judge(&self, state: &BTreeMap<String, Vec<u8>>, done: usize) -> Result<(), String> {
+        let store = Arc::new(MemoryStore::new());
+        for (name, data) in state {
+            // What is no key is no object, here as in a directory.
+            if let Ok(key) = Key::new(name.as_str()) {
+                store.put_new(&key, data).unwrap();
+            }
+        }
+        let claimed = done.checked_sub(1).map(|last| &self.claims[last]);
+        let vault = match Vault::open(store) {
+            Ok(vault) => vault,
+            Err(vault::Error::NoVault { .. }) if claimed.is_none() => return Ok(()),
+            Err(error) => return Err(format!("the vault does not open: {error}")),
+        };
+        let catalogue = vault.catalogue().map_err(|error| error.to_string())?;
+        let mut found = BTreeSet::new();
+        for (resource, points) in &catalogue {
+            for point in points {
+                let address = resource.at(*point);
+                self.check(&vault, &address)
+                    .map_err(|error| format!("{address}: {error}"))?;
+                found.insert(address.to_string());
+            }
+        }
+        let none = BTreeSet::new();
+        let claimed = claimed.unwrap_or(&none);
+        if let Some(lost) = claimed.difference(&found).next() {
+            return Err(format!("{lost} was acknowledged, and is not there"));
+        }
+        let may = self.possible.get(done).unwrap_or(&none);
+        match found
+            .iter()
+            .find(|address| !claimed.contains(*address) && !may.contains(*address))
+        {
+            Some(strange) => Err(format!("{strange} should not be there")),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a backup as a whole.
+    fn check(&self, vault: &Vault, address: &vault::Address) -> Result<(), String> {
+        let manifest = vault.load(address).map_err(|error| error.to_string())?;
+        let Content::Disks(disks) = &manifest.content else {
+            return Err("not of disks".to_owned());
+        };
+        let image = DiskImage::open(&Reader::new(vault.clone(), 8 << 20), address, &disks[0]);
+        let expected = self.disks.get(&address.to_string()).ok_or("nobody made it")?;
+        let mut bytes = vec![0; usize::try_from(image.len()).unwrap()];
+        image.read_at(0, &mut bytes).map_err(|error| error.to_string())?;
+        if bytes == *expected {
+            Ok(())
+        } else {
+            Err("it has other bytes".to_owned())
+        }
+    }
+
+    /// Draws states after each operation, `rounds` times, until one is wrong or there were `most`; returns what was wrong, and how many
+    /// states there were and how many of them different ones.
+    fn search(&self, ops: &[Op], random: &mut Random, most: usize) -> (Result<(), String>, usize, usize) {
+        let (mut drawn, mut seen) = (0, HashSet::new());
+        while drawn < most {
+            let (mut disk, mut done) = (Disk::default(), 0);
+            for (number, op) in ops.iter().enumerate() {
+                disk.apply(op);
+                if let Op::Done(command) = op {
+                    done = command + 1;
+                }
+                let state = disk.crash(&self.root, random);
+                drawn += 1;
+                if seen.insert((hash(&state), done))
+                    && let Err(wrong) = self.judge(&state, done)
+                {
+                    return (
+                        Err(format!("after operation {number}, {op:.80?}: {wrong}")),
+                        drawn,
+                        seen.len(),
+                    );
+                }
+                if drawn >= most {
+                    break;
+                }
+            }
+        }
+        (Ok(()), drawn, seen.len())
+    }
+}
+
+fn hash(state: &BTreeMap<String, Vec<u8>>) -> Digest {
+    let mut all = Vec::new();
+    for (name, data) in state {
+        all.extend_from_slice(name.as_bytes());
+        all.extend_from_slice(&Digest::of(data).0);
+    }
+    Digest::of(&all)
+}
+
+/// The syncs that something hangs on: all of one path by one command, if it made or named something there. What lies below `aids` is
+/// lost without harm.
+fn syncs(root: &Path, ops: &[Op], aids: &[&str]) -> BTreeSet<(usize, PathBuf)> {
+    let (mut named, mut synced, mut command) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for op in ops {
+        match op {
+            Op::SyncFile(path) | Op::SyncDir(path) => {
+                synced.insert((command, path.clone()));
+            }
+            Op::Create(path) => {
+                named.insert((command, path.clone()));
+            }
+            Op::Mkdir(path) | Op::Rename(_, path) => {
+                named.insert((command, path.parent().unwrap().to_owned()));
+            }
+            Op::Done(_) => command += 1,
+            Op::Append(..) | Op::Unlink(_) => {}
+        }
+    }
+    let is_aid = |path: &Path| aids.iter().any(|aid| path.starts_with(root.join(aid)));
+    synced.retain(|sync| named.contains(sync) && !is_aid(&sync.1) && sync.1.starts_with(root));
+    synced
+}
+
+/// The same operations without these syncs.
+fn without(ops: &[Op], (left_out, at): &(usize, PathBuf)) -> Vec<Op> {
+    let mut command = 0;
+    let mut rest = Vec::new();
+    for op in ops {
+        if *op == Op::Done(command) {
+            command += 1;
+        }
+        let is_it = command == *left_out && matches!(op, Op::SyncFile(path) | Op::SyncDir(path) if path == at);
+        if !is_it {
+            rest.push(op.clone());
+        }
+    }
+    rest
+}
+
+#[test]
+fn no_power_failure_loses_or_tears_what_was_acknowledged() {
+    if !have("no_power_failure_loses_or_tears_what_was_acknowledged", "strace") {
+        return;
+    }
+    let log = Log::record();
+    let mut random = Random::new(0x0c4a_0001);
+    let (result, drawn, different) = log.search(&log.ops, &mut random, STATES);
+    println!(
+        "{} operations, {drawn} states, {different} different ones",
+        log.ops.len()
+    );
+    assert_eq!(result, Ok(()));
+    assert!(different >= 300, "only {different} different states");
+}
+
+#[test]
+fn each_sync_is_needed_and_leaving_it_out_is_found() {
+    if !have("each_sync_is_needed_and_leaving_it_out_is_found", "strace") {
+        return;
+    }
+    let log = Log::record();
+    let mut random = Random::new(0x0c4a_0002);
+    let mut kinds = BTreeMap::<bool, usize>::new();
+    for left_out in syncs(&log.root, &log.ops, &["index"]) {
+        let (_, path) = &left_out;
+        let (result, drawn, _) = log.search(&without(&log.ops, &left_out), &mut random, STATES);
+        assert!(
+            result.is_err(),
+            "without the sync of {} by command {} nothing was wrong in {drawn} states",
+            path.display(),
+            left_out.0
+        );
+        *kinds.entry(path.to_string_lossy().contains(".tmp-")).or_default() += 1;
+    }
+    println!(
+        "syncs that were left out and missed: {} of files, {} of directories",
+        kinds[&true], kinds[&false]
+    );
+    assert!(kinds[&true] >= 10 && kinds[&false] >= 10, "{kinds:?}");
+}
