@@ -15,6 +15,7 @@ pub mod s3;
 pub mod wait;
 
 use crate::bytes;
+use crate::clock::Seconds;
 use std::fmt;
 use std::sync::Arc;
 
@@ -168,6 +169,15 @@ pub enum Exclusion {
     Checked,
 }
 
+/// Whether a store itself keeps an object that nobody may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// It does, until the time that was asked for or longer.
+    Kept,
+    /// It cannot.
+    Unsupported,
+}
+
 /// A flat set of named, immutable byte strings.
 pub trait Store: Send + Sync {
     /// Reads a whole object of at most `limit` bytes.
@@ -227,6 +237,15 @@ pub trait Store: Send + Sync {
     /// `NotFound`, `Io`.
     fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Has the store forbid everybody to remove an object until a time, if it can. That cannot be taken back.
+    ///
+    /// # Errors
+    /// `NotFound`, `Io`; `Refused` if this user may not.
+    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+        let _ = (key, until);
+        Ok(Retention::Unsupported)
+    }
+
     /// The store in words for messages: a path or a URL.
     fn describe(&self) -> String;
 
@@ -270,6 +289,9 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     }
     fn delete(&self, key: &Key) -> Result<()> {
         (**self).delete(key)
+    }
+    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+        (**self).retain(key, until)
     }
     fn describe(&self) -> String {
         (**self).describe()

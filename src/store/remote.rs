@@ -1,8 +1,9 @@
 //! The way to a store over a network: what crosses it is counted and limited, nobody waits longer than he may, and it can be closed.
 
 use super::wait::{self, Limit};
-use super::{Error, Exclusion, Key, Result, Store};
+use super::{Error, Exclusion, Key, Result, Retention, Store};
 use crate::bytes::{size_text, to_u64};
+use crate::clock::Seconds;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -226,6 +227,10 @@ impl Store for RemoteStore {
 
     fn delete(&self, key: &Key) -> Result<()> {
         self.cross("delete", key.as_str(), 0, |store| store.delete(key))
+    }
+
+    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+        self.cross("lock", key.as_str(), 0, |store| store.retain(key, until))
     }
 
     fn describe(&self) -> String {

@@ -7,6 +7,7 @@
 mod address;
 mod patience;
 mod profile;
+mod request;
 mod settings;
 mod verdict;
 mod wire;
@@ -15,9 +16,11 @@ mod write;
 pub use address::Address;
 pub use settings::Settings;
 
-use super::{Error, Exclusion, Key, Result, Store, wait};
+use super::{Error, Exclusion, Key, Result, Retention, Store, wait};
 use crate::bytes::{to_u64, to_usize};
+use crate::clock::Seconds;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
@@ -46,6 +49,12 @@ pub struct S3Store {
     reader: AmazonS3,
     /// Without a limit on the time between two bytes: an upload gets no answer before its end.
     writer: AmazonS3,
+    /// For requests that the library does not know.
+    client: HttpClient,
+    bucket_url: String,
+    region: String,
+    /// Whether the bucket has object lock, once it was asked.
+    object_lock: OnceLock<bool>,
     runtime: &'static Runtime,
     read_patience: Duration,
     write_patience: Duration,
@@ -74,10 +83,15 @@ impl S3Store {
         };
         let options = client_options(settings).map_err(refused)?;
         let reader = build(options.clone().with_read_timeout(STALL))?;
+        let client = wire::Connector::default().connect(&options.clone().with_read_timeout(STALL));
         let lent = Arc::clone(reader.credentials());
         let writer = builder(address, settings, options).with_credentials(lent).build();
         Ok(Self {
             place: format!("{address} at {endpoint}"),
+            bucket_url: endpoint,
+            region: settings.region.clone(),
+            object_lock: OnceLock::new(),
+            client: client.map_err(|error| refused(format!("cannot be used: {error}")))?,
             address: address.clone(),
             reader,
             writer: writer.map_err(|error| refused(format!("cannot be used: {error}")))?,
@@ -432,6 +446,10 @@ impl Store for S3Store {
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+        self.retain_object(key, until)
     }
 
     fn probe_exclusion(&self) -> Result<Exclusion> {

@@ -60,7 +60,7 @@ impl std::error::Error for Answer {}
 struct Unbelievable(&'static str);
 
 /// The text of the first element `name`, shortened, without what a terminal would obey.
-fn element(body: &str, name: &str) -> String {
+pub(super) fn element(body: &str, name: &str) -> String {
     let inner = || {
         body.split_once(&format!("<{name}>"))?
             .1
@@ -122,6 +122,7 @@ enum Question {
     Object,
     Size,
     Deletion,
+    Property,
     Other,
 }
 
@@ -133,8 +134,17 @@ impl Question {
             "DELETE" => return Self::Deletion,
             _ => return Self::Other,
         }
-        if request.uri().query().is_some_and(|query| query.contains("list-type=2")) {
-            return Self::Page;
+        match request.uri().query() {
+            Some(query) if query.contains("list-type=2") => return Self::Page,
+            // Properties of buckets and objects; who asks looks at the text.
+            Some(query)
+                if ["uploads", "retention", "object-lock"]
+                    .iter()
+                    .any(|of| query.contains(of)) =>
+            {
+                return Self::Property;
+            }
+            _ => {}
         }
         let range = request.headers().get("range").and_then(|value| value.to_str().ok());
         range.and_then(range_len).map_or(Self::Object, Self::Range)
@@ -175,6 +185,7 @@ async fn look(question: Question, response: HttpResponse) -> Result<HttpResponse
         Question::Object | Question::Size => body,
         Question::Range(len) => bounded(body, len),
         Question::Other => bounded(body, MAX_ANSWER),
+        Question::Property => bounded(body, MAX_PAGE),
         Question::Deletion => {
             if !collect(body, MAX_ERROR).await?.is_empty() {
                 return unbelievable("not that of an object store to a deletion");
