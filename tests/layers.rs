@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -30,13 +30,14 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
     ("copy", &["writer", "image", "chunk", "vault", "store"]),
+    ("reach", &["chunk", "vault"]),
     ("restore", &["source", "image", "chunk", "vault"]),
     ("extract", &["tree", "fs", "image", "chunk"]),
     (
         "cli",
         &[
-            "mount", "backup", "copy", "restore", "extract", "tree", "fs", "source", "image", "chunk", "vault",
-            "store", "writer", "logging",
+            "mount", "backup", "copy", "restore", "extract", "reach", "tree", "fs", "source", "image", "chunk",
+            "vault", "store", "writer", "logging",
         ],
     ),
 ];
