@@ -3,7 +3,7 @@
 //! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
 //!
 //! ```text
-//! cli -> mount . backup . copy . restore . extract . reach
+//! cli -> mount . backup . copy . restore . extract . reach . retain
 //!        extract        -> tree
 //!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
@@ -30,6 +30,7 @@ pub mod monitor;
 pub mod mount;
 pub mod reach;
 pub mod restore;
+pub mod retain;
 pub mod source;
 pub mod store;
 pub mod tree;
