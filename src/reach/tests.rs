@@ -174,6 +174,11 @@ fn what_one_group_needs_alone_is_told_from_what_several_need() {
 }
 
 #[test]
+fn a_record_costs_eight_bytes() {
+    assert_eq!(size_of::<Use>(), 8, "eight megabytes for a million chunks");
+}
+
+#[test]
 fn backups_of_one_group_count_as_one() {
     let mut build = Build::new();
     let [one, two] = [1, 2].map(|number| build.chunk(number, DATA));
