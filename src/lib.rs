@@ -25,6 +25,7 @@ pub mod extract;
 pub mod fs;
 pub mod fuse;
 pub mod image;
+pub mod lock;
 pub mod logging;
 pub mod monitor;
 pub mod mount;

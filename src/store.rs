@@ -169,15 +169,6 @@ pub enum Exclusion {
     Checked,
 }
 
-/// Whether a store itself keeps an object that nobody may remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
-    /// It does, until the time that was asked for or longer.
-    Kept,
-    /// It cannot.
-    Unsupported,
-}
-
 /// A flat set of named, immutable byte strings.
 pub trait Store: Send + Sync {
     /// Reads a whole object of at most `limit` bytes.
@@ -237,13 +228,21 @@ pub trait Store: Send + Sync {
     /// `NotFound`, `Io`.
     fn delete(&self, key: &Key) -> Result<()>;
 
-    /// Has the store forbid everybody to remove an object until a time, if it can. That cannot be taken back.
+    /// Says whether the store itself can keep objects from being removed: an object lock.
     ///
     /// # Errors
-    /// `NotFound`, `Io`; `Refused` if this user may not.
-    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+    /// `Io`.
+    fn can_retain(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Has a store that can forbid everybody to remove an object until a time; other stores do nothing. It cannot be taken back.
+    ///
+    /// # Errors
+    /// `NotFound`, `Io`; `Io` of the kind `PermissionDenied` if this user may not.
+    fn retain(&self, key: &Key, until: Seconds) -> Result<()> {
         let _ = (key, until);
-        Ok(Retention::Unsupported)
+        Ok(())
     }
 
     /// The store in words for messages: a path or a URL.
@@ -290,7 +289,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     fn delete(&self, key: &Key) -> Result<()> {
         (**self).delete(key)
     }
-    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+    fn can_retain(&self) -> Result<bool> {
+        (**self).can_retain()
+    }
+    fn retain(&self, key: &Key, until: Seconds) -> Result<()> {
         (**self).retain(key, until)
     }
     fn describe(&self) -> String {

@@ -21,7 +21,7 @@ pub mod tree_page;
 
 pub use catalogue::Catalogue;
 pub use config::{CHUNK_SIZES, Config, Features};
-pub use lifecycle::{Change, Lock, Pin, Protections, Tombstone};
+pub use lifecycle::{Change, LOCKS, Lock, Pin, Protections, Tombstone};
 pub use manifest::{Consistency, Content, Disk, Manifest, Problem, Sizes, Statistics, Tree, TreeStatistics};
 pub use name::{Address, AddressSpec, ResourceKind, ResourceName, check_name};
 
@@ -329,11 +329,19 @@ fn read_checked<T>(store: &dyn Store, key: &Key, limit: u64, decode: impl Fn(&[u
     })
 }
 
-fn vault_key() -> Result<Key> {
+/// The key of the vault object.
+///
+/// # Errors
+/// None; the key's check is kept.
+pub fn vault_key() -> Result<Key> {
     Ok(Key::new("vault")?)
 }
 
-fn manifest_key(address: &Address) -> Result<Key> {
+/// The key of a backup's manifest.
+///
+/// # Errors
+/// None for any address; the key's check is kept.
+pub fn manifest_key(address: &Address) -> Result<Key> {
     Ok(Key::new(format!("{BACKUPS}{address}"))?)
 }
 

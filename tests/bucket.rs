@@ -20,6 +20,8 @@ mod objects;
 mod refused;
 #[path = "bucket/silence.rs"]
 mod silence;
+#[path = "bucket/worm.rs"]
+mod worm;
 
 use common::program;
 use objects::Access;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ),
     ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
     ("copy", &["writer", "image", "chunk", "vault", "store"]),
+    ("lock", &["reach", "chunk", "vault", "store"]),
     ("reach", &["chunk", "vault"]),
     ("restore", &["source", "image", "chunk", "vault"]),
     ("retain", &[]),
@@ -37,8 +38,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
     (
         "cli",
         &[
-            "mount", "backup", "copy", "restore", "extract", "reach", "retain", "tree", "fs", "source", "image",
-            "chunk", "vault", "store", "writer", "logging",
+            "mount", "backup", "copy", "restore", "extract", "lock", "reach", "retain", "tree", "fs", "source",
+            "image", "chunk", "vault", "store", "writer", "logging",
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! The way to a store over a network: what crosses it is counted and limited, nobody waits longer than he may, and it can be closed.
 
 use super::wait::{self, Limit};
-use super::{Error, Exclusion, Key, Result, Retention, Store};
+use super::{Error, Exclusion, Key, Result, Store};
 use crate::bytes::{size_text, to_u64};
 use crate::clock::Seconds;
 use std::io::{self, ErrorKind};
@@ -229,7 +229,11 @@ impl Store for RemoteStore {
         self.cross("delete", key.as_str(), 0, |store| store.delete(key))
     }
 
-    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
+    fn can_retain(&self) -> Result<bool> {
+        self.cross("look up", "the object lock", 0, Store::can_retain)
+    }
+
+    fn retain(&self, key: &Key, until: Seconds) -> Result<()> {
         self.cross("lock", key.as_str(), 0, |store| store.retain(key, until))
     }
 

@@ -16,7 +16,7 @@ mod write;
 pub use address::Address;
 pub use settings::Settings;
 
-use super::{Error, Exclusion, Key, Result, Retention, Store, wait};
+use super::{Error, Exclusion, Key, Result, Store, wait};
 use crate::bytes::{to_u64, to_usize};
 use crate::clock::Seconds;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
@@ -448,8 +448,15 @@ impl Store for S3Store {
         true
     }
 
-    fn retain(&self, key: &Key, until: Seconds) -> Result<Retention> {
-        self.retain_object(key, until)
+    fn can_retain(&self) -> Result<bool> {
+        self.has_object_lock()
+    }
+
+    fn retain(&self, key: &Key, until: Seconds) -> Result<()> {
+        if self.has_object_lock()? {
+            self.retain_object(key, until)?;
+        }
+        Ok(())
     }
 
     fn probe_exclusion(&self) -> Result<Exclusion> {

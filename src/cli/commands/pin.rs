@@ -5,6 +5,7 @@ use super::super::request::Usage;
 use super::super::{Context, args};
 use super::each::{self, Words};
 use crate::clock::{Clock, Point, Seconds, System, rfc3339};
+use crate::lock;
 use crate::vault::{AddressSpec, Lock, Pin};
 
 /// Longest reason in bytes: a sentence or two.
@@ -70,18 +71,24 @@ pub(in super::super) fn lock(context: &Context, args: &args::Lock) -> anyhow::Re
     let vault = super::open(&args.vault)?;
     vault.check_writable()?;
     let until = rfc3339(args.until.seconds());
-    let done = format!("locked until {until}");
+    let by_store = vault.store().can_retain()?;
+    let also = if by_store {
+        ", by the object lock of the bucket too"
+    } else {
+        ""
+    };
+    let done = format!("locked until {until}{also}");
     let words = Words {
         done: &done,
         already: "is locked until then or longer already",
     };
     each::act(context, &specs, words, |spec| {
         let address = vault.resolve(spec)?;
-        let lock = Lock {
+        let record = Lock {
             at: System.now(),
             by: each::author(),
         };
-        let change = vault.lock(&address, args.until, &lock)?;
+        let change = lock::run(&vault, &address, args.until, &record, &*context.monitor())?;
         Ok((address, change))
     })
 }

@@ -8,7 +8,7 @@ use super::patience::Patience;
 use super::verdict::Verdict;
 use super::wire::element;
 use crate::clock::{Seconds, rfc3339};
-use crate::store::{Key, Result, Retention};
+use crate::store::{Key, Result};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use md5::{Digest, Md5};
 use object_store::aws::AwsAuthorizer;
@@ -80,22 +80,19 @@ impl S3Store {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Forbids everybody to remove an object or to write over it until a time, if the bucket has object lock.
-    pub(super) fn retain_object(&self, key: &Key, until: Seconds) -> Result<Retention> {
+    /// Forbids everybody to remove an object or to write over it until a time; the bucket has object lock.
+    pub(super) fn retain_object(&self, key: &Key, until: Seconds) -> Result<()> {
         let full = self.address.full(key.as_str());
         let body = format!(
             "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>COMPLIANCE</Mode>\
              <RetainUntilDate>{}</RetainUntilDate></Retention>",
             rfc3339(until)
         );
-        if !self.has_object_lock()? {
-            return Ok(Retention::Unsupported);
-        }
         let patience = Patience::writing(self.write_patience, 0);
         match self.insist(patience, async || self.send("PUT", &full, "retention", &body).await) {
-            Ok(_) => Ok(Retention::Kept),
+            Ok(_) => Ok(()),
             // An object that is retained for longer is kept as well.
-            Err(Verdict::Denied(_)) if self.is_retained(&full, until) => Ok(Retention::Kept),
+            Err(Verdict::Denied(_)) if self.is_retained(&full, until) => Ok(()),
             Err(verdict) => Err(self.error("lock", key.as_str(), verdict)),
         }
     }
@@ -107,7 +104,7 @@ impl S3Store {
     }
 
     /// Says whether objects of the bucket can be retained.
-    fn has_object_lock(&self) -> Result<bool> {
+    pub(super) fn has_object_lock(&self) -> Result<bool> {
         if let Some(known) = self.object_lock.get() {
             return Ok(*known);
         }
