@@ -13,6 +13,7 @@ use crate::chunk::Reader;
 use crate::clock::{Clock, Point};
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
+use crate::lease::{self, Lease};
 use crate::monitor::Monitor;
 use crate::store;
 use crate::vault::map::Layout;
@@ -42,6 +43,9 @@ pub enum Error {
     /// Chunks could not be written.
     #[error(transparent)]
     Write(#[from] writer::Error),
+    /// The lease was lost, and with it something that the backup needs.
+    #[error(transparent)]
+    Lease(lease::Error),
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] image::Error),
@@ -107,6 +111,15 @@ impl Error {
     /// Says whether this error only reports that another thread failed.
     fn is_secondary(&self) -> bool {
         matches!(self, Self::Write(writer::Error::Stopped))
+    }
+}
+
+impl From<lease::Error> for Error {
+    fn from(error: lease::Error) -> Self {
+        match error {
+            lease::Error::Vault(error) => Self::Vault(error),
+            other => Self::Lease(other),
+        }
     }
 }
 
@@ -240,7 +253,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
     if let (Err(_), Err(error)) = (&read_in, &after) {
         environment.monitor.warn(&error.to_string());
     }
-    let report = commit(vault, read_in?, request.at, environment.clock)?;
+    let report = commit(read_in?, request.at, environment.clock)?;
     if let Err(error) = merge::merge_indexes(vault) {
         environment
             .monitor
@@ -311,6 +324,7 @@ fn manifest(request: &Request, content: Content, point: Point) -> Manifest {
 struct Read {
     manifest: Manifest,
     excluded: u64,
+    lease: Arc<Lease>,
 }
 
 /// Reads and stores what the request names.
@@ -323,11 +337,13 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
         Input::Disks(_) => READER_CACHE,
         Input::Tree(_) => TREE_READER_CACHE,
     };
+    // Before anything is looked at that the backup will rely on.
+    let lease = Arc::new(Lease::take(vault, lease::Kind::Backup, environment.clock)?);
     let reader = Reader::new(vault.clone(), cache);
     let parent = newest(vault, &request.resource, environment.monitor)?;
     let open = || -> Result<Context<'_>> {
         Ok(Context {
-            writer: Writer::open(&reader)?,
+            writer: Writer::open(&reader, &lease)?,
             monitor: environment.monitor,
             cancel: environment.cancel,
             level: request.level,
@@ -361,7 +377,11 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
         Some((_, parent)) => parent.resource_id,
         None => random_id()?,
     };
-    Ok(Read { manifest, excluded })
+    Ok(Read {
+        manifest,
+        excluded,
+        lease,
+    })
 }
 
 /// Reads and stores every disk.
@@ -413,12 +433,16 @@ fn newest(vault: &Vault, resource: &ResourceName, monitor: &dyn Monitor) -> Resu
 }
 
 /// Commits; if another writer took the same second, the next one is taken, unless the user gave the time.
-fn commit(vault: &Vault, read: Read, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
-    let Read { mut manifest, excluded } = read;
+fn commit(read: Read, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
+    let Read {
+        mut manifest,
+        excluded,
+        lease,
+    } = read;
     loop {
         manifest.finished = clock.now();
         let address = manifest.address()?;
-        match vault.commit(&manifest) {
+        match lease.commit(&manifest) {
             Ok(()) => {
                 return Ok(Report {
                     address,
@@ -426,10 +450,10 @@ fn commit(vault: &Vault, read: Read, at: Option<Point>, clock: &dyn Clock) -> Re
                     excluded,
                 });
             }
-            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) if at.is_some() => {
+            Err(lease::Error::Vault(vault::Error::Store(store::Error::AlreadyExists { .. }))) if at.is_some() => {
                 return Err(Error::Exists { address });
             }
-            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => {
+            Err(lease::Error::Vault(vault::Error::Store(store::Error::AlreadyExists { .. }))) => {
                 // A point never lies in the future: the second it names has to come first.
                 manifest.point = manifest.point.saturating_add(1);
                 while clock.now() < manifest.point {

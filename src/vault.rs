@@ -10,6 +10,7 @@ pub mod item;
 pub mod kept;
 pub mod manifest;
 pub mod map;
+pub mod mark;
 pub mod name;
 pub mod object;
 pub mod pack;
@@ -39,7 +40,7 @@ pub const MAX_CHUNK: u32 = 4 << 20;
 pub const MAX_DISK_PAGES: u64 = 4096 * 1024;
 
 /// What the keys of manifests start with.
-const BACKUPS: &str = "backups/";
+pub(crate) const BACKUPS: &str = "backups/";
 
 /// Identity of a chunk: BLAKE3 of its plain bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -370,7 +371,11 @@ fn vault_key() -> Result<Key> {
     Ok(Key::new("vault")?)
 }
 
-fn manifest_key(address: &Address) -> Result<Key> {
+/// The key of a manifest.
+///
+/// # Errors
+/// None for any address; the key's check is kept.
+pub fn manifest_key(address: &Address) -> Result<Key> {
     Ok(Key::new(format!("{BACKUPS}{address}"))?)
 }
 

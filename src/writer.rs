@@ -8,6 +8,7 @@ pub mod merge;
 
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
+use crate::lease::{self, Lease};
 use crate::store::Key;
 use crate::vault::codec::Codec;
 use crate::vault::index::{self, Record};
@@ -34,6 +35,9 @@ pub enum Error {
     /// The vault refused a pack or an index, or could not be read.
     #[error(transparent)]
     Vault(#[from] vault::Error),
+    /// The lease under which this writes could not be had, or was lost with what it protected.
+    #[error(transparent)]
+    Lease(lease::Error),
     /// An existing pack could not be looked at, which says nothing about whether the chunk is there.
     #[error("a chunk could not be looked up in the vault")]
     Lookup(#[source] chunk::Error),
@@ -51,6 +55,15 @@ pub enum Error {
     /// Another thread of this writer failed before; its error is the one that counts.
     #[error("another pack could not be written")]
     Stopped,
+}
+
+impl From<lease::Error> for Error {
+    fn from(error: lease::Error) -> Self {
+        match error {
+            lease::Error::Vault(error) => Self::Vault(error),
+            other => Self::Lease(other),
+        }
+    }
 }
 
 /// The result of a write.
@@ -99,6 +112,7 @@ struct Full {
 /// Collects new chunks into packs. See the module's text.
 pub struct Writer {
     vault: Vault,
+    lease: Arc<Lease>,
     known: Known,
     data: Mutex<Option<Open>>,
     meta: Mutex<Option<Open>>,
@@ -115,14 +129,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a session; `reader` looks at the packs that are there.
+    /// Starts a session; `reader` looks at the packs that are there, `lease` says which of them can be relied on.
     ///
     /// # Errors
     /// `Vault` if the vault must not be written or its indexes cannot be listed.
-    pub fn open(reader: &Arc<Reader>) -> Result<Self> {
+    pub fn open(reader: &Arc<Reader>, lease: &Arc<Lease>) -> Result<Self> {
         let vault = reader.vault().clone();
         vault.check_writable()?;
-        let known = Known::open(Arc::clone(reader))?;
+        let known = Known::open(Arc::clone(reader), Arc::clone(lease))?;
         let (full, jobs) = bounded::<Full>(1);
         let failure = Arc::new(Mutex::new(None));
         let start = |_| {
@@ -137,6 +151,7 @@ impl Writer {
             .map_err(Error::Compress)?;
         Ok(Self {
             vault,
+            lease: Arc::clone(lease),
             known,
             data: Mutex::new(None),
             meta: Mutex::new(None),
@@ -274,6 +289,7 @@ impl Writer {
         }
         if open.is_none() {
             let id = random_id()?;
+            self.lease.note(kind, &id);
             *open = Some(Open {
                 id,
                 builder: Builder::new(self.vault.frame(kind, id)),
@@ -355,12 +371,17 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
+    fn lease(vault: &Vault) -> Arc<Lease> {
+        Arc::new(Lease::take(vault, lease::Kind::Backup, &crate::clock::System).unwrap())
+    }
+
     #[test]
     fn chunks_written_out_early_are_found_again() {
         let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
         let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
         let reader = Reader::new(vault.clone(), 8 << 20);
-        let mut writer = Writer::open(&reader).unwrap();
+        let lease = lease(&vault);
+        let mut writer = Writer::open(&reader, &lease).unwrap();
         writer.fresh_limit = 4;
         let plain = |number: u32| vec![number.to_le_bytes()[0] + 1; 1 << 16];
         for number in 0..10 {
@@ -377,7 +398,7 @@ mod tests {
         }
         writer.finish().unwrap();
         assert_eq!(vault.store().list("index/").unwrap().len(), 3);
-        let next = Writer::open(&reader).unwrap();
+        let next = Writer::open(&reader, &lease).unwrap();
         for number in 0..10 {
             let found = next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
             assert!(found.is_some(), "chunk {number}");
@@ -390,7 +411,8 @@ mod tests {
         let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
         let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
         let reader = Reader::new(vault.clone(), 8 << 20);
-        let writer = Writer::open(&reader).unwrap();
+        let lease = lease(&vault);
+        let writer = Writer::open(&reader, &lease).unwrap();
         let plain = |number: u32| [number.to_le_bytes(); 1 << 14].concat();
         let add = |number| {
             let (plain, codec) = (plain(number), Codec::Raw);
@@ -412,14 +434,14 @@ mod tests {
         while vault.store().list("packs/").unwrap().len() < 2 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let next = Writer::open(&reader).unwrap();
+        let next = Writer::open(&reader, &lease).unwrap();
         let found = |number| next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
         assert!(found(1).is_some() && found(257).is_some());
         assert_eq!(found(599), None, "its pack was never stored");
         writer.finish().unwrap();
         assert_eq!(vault.store().list("index/").unwrap().len(), 1);
         assert!(
-            Writer::open(&Reader::new(vault, 8 << 20))
+            Writer::open(&Reader::new(vault, 8 << 20), &lease)
                 .unwrap()
                 .find(&ChunkId::of(&plain(599)), 1 << 16, None)
                 .unwrap()

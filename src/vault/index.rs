@@ -136,6 +136,12 @@ impl Index {
         }
     }
 
+    /// The packs that its records name.
+    #[must_use]
+    pub fn packs(&self) -> &[ObjectId] {
+        &self.packs
+    }
+
     /// The pack this index names for a chunk.
     ///
     /// # Errors

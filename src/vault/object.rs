@@ -32,6 +32,8 @@ pub enum ObjectType {
     Index,
     /// Manifest of one backup.
     Manifest,
+    /// What a prune found that nobody needs.
+    Mark,
 }
 
 impl ObjectType {
@@ -41,6 +43,7 @@ impl ObjectType {
             Self::MetaPack => 2,
             Self::Index => 3,
             Self::Manifest => 4,
+            Self::Mark => 6,
         }
     }
 
@@ -52,6 +55,7 @@ impl ObjectType {
             Self::MetaPack => "meta pack",
             Self::Index => "index",
             Self::Manifest => "manifest",
+            Self::Mark => "mark",
         }
     }
 }

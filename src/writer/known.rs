@@ -3,6 +3,7 @@
 use super::{Error, Result};
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
+use crate::lease::Lease;
 use crate::store::Key;
 use crate::vault::index::Index;
 use crate::vault::object::{ObjectId, ObjectType};
@@ -13,12 +14,13 @@ use std::sync::Arc;
 /// The vault's chunks: those at the start of a session, and those of the indexes it wrote out itself.
 pub(super) struct Known {
     reader: Arc<Reader>,
+    lease: Arc<Lease>,
     indexes: RwLock<Vec<Index>>,
 }
 
 impl Known {
     /// Opens every index of the vault; reads their fan-out tables only.
-    pub(super) fn open(reader: Arc<Reader>) -> Result<Self> {
+    pub(super) fn open(reader: Arc<Reader>, lease: Arc<Lease>) -> Result<Self> {
         let store = reader.vault().store();
         let mut indexes = Vec::new();
         for key in store.list("index/").map_err(vault::Error::from)? {
@@ -28,7 +30,11 @@ impl Known {
             }
         }
         let indexes = RwLock::new(indexes);
-        Ok(Self { reader, indexes })
+        Ok(Self {
+            reader,
+            lease,
+            indexes,
+        })
     }
 
     /// Takes note of an index that this session wrote.
@@ -57,7 +63,7 @@ impl Known {
         Ok(None)
     }
 
-    /// Says whether a pack is there and its footer lists the chunk, with that plain length if one is given.
+    /// Says whether a pack can be relied on and its footer lists the chunk, with that plain length if one is given.
     pub(super) fn holds(
         &self,
         object_type: ObjectType,
@@ -65,6 +71,9 @@ impl Known {
         id: &ChunkId,
         plain_len: Option<usize>,
     ) -> Result<bool> {
+        if !self.lease.admits(object_type, pack)? {
+            return Ok(false);
+        }
         match self.reader.footer(object_type, pack) {
             Ok(footer) => Ok(footer.find(id).is_some_and(|record| {
                 plain_len.is_none_or(|plain_len| u64::from(record.plain_len) == to_u64(plain_len))
