@@ -3,32 +3,36 @@
 //! `docs/format.md` is the normative text. Everything read here is hostile until it is checked.
 
 pub mod access;
+mod catalogue;
 pub mod codec;
 pub mod config;
 pub mod index;
 pub mod item;
 pub mod kept;
+pub mod lifecycle;
 pub mod manifest;
 pub mod map;
 pub mod mark;
 pub mod name;
 pub mod object;
 pub mod pack;
+pub mod record;
 pub mod tags;
 pub mod tree_page;
 
+pub use catalogue::Catalogue;
 pub use config::{CHUNK_SIZES, Config, Features};
+pub use lifecycle::{Change, Lock, Pin, Protections, Tombstone};
 pub use manifest::{Consistency, Content, Disk, Manifest, Problem, Sizes, Statistics, Tree, TreeStatistics};
 pub use name::{Address, AddressSpec, ResourceKind, ResourceName, check_name};
 
 use crate::checksum::Digest;
-use crate::clock::{Clock, Point};
+use crate::clock::Clock;
 use crate::store::again::{self, Failure};
 use crate::store::{self, Exclusion, Key, Store};
 use access::Local;
 use kept::{Kept, Kind};
 use object::{FRAME_LEN, Frame, ObjectId, ObjectType};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -109,6 +113,20 @@ pub enum Error {
         /// What was asked for.
         address: String,
     },
+    /// The backup is deleted and has not been removed yet.
+    #[error("backup {address} is deleted; `vaultfs undelete` brings it back, until `vaultfs prune` has removed it")]
+    Deleted {
+        /// Its address.
+        address: String,
+    },
+    /// What was asked cannot be done to the backup now.
+    #[error("backup {address} {why}")]
+    Held {
+        /// Its address.
+        address: String,
+        /// What holds it, and the cure.
+        why: String,
+    },
     /// A thing is larger than the format allows.
     #[error("the {what} is larger than the format allows")]
     TooLarge {
@@ -122,9 +140,6 @@ pub enum Error {
 
 /// The result of a vault operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Names of all backups: resource to points, both sorted.
-pub type Catalogue = BTreeMap<ResourceName, Vec<Point>>;
 
 /// An open vault.
 #[derive(Clone)]
@@ -228,65 +243,12 @@ impl Vault {
     /// # Errors
     /// `UnknownFeature` for a `ro_compat` flag it does not know.
     pub fn check_writable(&self) -> Result<()> {
-        match self.config.features.ro_compat.first() {
+        let unknown = |flag: &&String| *flag != config::RECORDS;
+        match self.config.features.ro_compat.iter().find(unknown) {
             Some(feature) => Err(Error::UnknownFeature {
                 feature: feature.clone(),
             }),
             None => Ok(()),
-        }
-    }
-
-    /// Names every backup, reading none.
-    ///
-    /// Objects under `backups/` whose key is no address are no backups and are passed over.
-    ///
-    /// # Errors
-    /// `Store` if the listing is not complete.
-    pub fn catalogue(&self) -> Result<Catalogue> {
-        let mut catalogue = Catalogue::new();
-        for key in self.names(BACKUPS)? {
-            let address = key
-                .as_str()
-                .strip_prefix(BACKUPS)
-                .and_then(|text| text.parse::<Address>().ok());
-            match address {
-                Some(Address { resource, point }) => catalogue.entry(resource).or_default().push(point),
-                None => log::warn!("object {key} is no backup; it is left alone"),
-            }
-        }
-        catalogue.values_mut().for_each(|points| points.sort_unstable());
-        Ok(catalogue)
-    }
-
-    /// The points of one resource, oldest first; empty if it has none.
-    ///
-    /// # Errors
-    /// `Store` if the listing is not complete.
-    pub fn points(&self, resource: &ResourceName) -> Result<Vec<Point>> {
-        let prefix = format!("{BACKUPS}{resource}/");
-        let keys = self.names(&prefix)?;
-        let mut points: Vec<Point> = keys
-            .iter()
-            .filter_map(|key| key.as_str().strip_prefix(&prefix)?.parse().ok())
-            .collect();
-        points.sort_unstable();
-        Ok(points)
-    }
-
-    /// Turns what a user wrote into an address; `latest` is looked up.
-    ///
-    /// # Errors
-    /// `NoBackup` if the resource has no backup, `Store`.
-    pub fn resolve(&self, spec: &AddressSpec) -> Result<Address> {
-        match spec {
-            AddressSpec::Exact(address) => Ok(address.clone()),
-            AddressSpec::Latest(resource) => {
-                let newest = self.points(resource)?.pop();
-                let point = newest.ok_or_else(|| Error::NoBackup {
-                    address: format!("{resource}/latest"),
-                })?;
-                Ok(resource.at(point))
-            }
         }
     }
 
@@ -297,7 +259,7 @@ impl Vault {
     pub fn load(&self, address: &Address) -> Result<Manifest> {
         let key = manifest_key(address)?;
         let limit = crate::bytes::to_u64(manifest::MAX_MANIFEST + FRAME_LEN);
-        let frame = self.manifest_frame(&key);
+        let frame = self.named_frame(ObjectType::Manifest, &key);
         let decode = |object: &[u8]| Manifest::decode(frame.open(object, key.as_str())?, address);
         let name = key.as_str().as_bytes();
         let found = |kept: &Kept| kept.find(Kind::Manifest, name, |object| decode(object).ok());
@@ -330,15 +292,16 @@ impl Vault {
             what,
         })?;
         let key = manifest_key(&address)?;
-        let object = self.manifest_frame(&key).seal(&manifest.encode()?);
+        let object = self.named_frame(ObjectType::Manifest, &key).seal(&manifest.encode()?);
         Ok(self.store.put_new(&key, &object)?)
     }
 
-    fn manifest_frame(&self, key: &Key) -> Frame {
+    /// The frame of an object whose id is derived from its key.
+    fn named_frame(&self, object_type: ObjectType, key: &Key) -> Frame {
         let name = Digest::in_context("vaultfs 2026-11-20 object name v1", key.as_str().as_bytes());
         let object_id = crate::bytes::field(&name.0, 0).unwrap_or_default();
         Frame {
-            object_type: ObjectType::Manifest,
+            object_type,
             vault_id: self.config.id,
             object_id,
         }
@@ -428,7 +391,10 @@ pub fn new_config(name: &str, chunk_size: u32, clock: &dyn Clock) -> Result<Conf
         name: name.to_owned(),
         chunk_size,
         tags: tags::Tags::new(),
-        features: Features::default(),
+        features: Features {
+            ro_compat: vec![config::RECORDS.to_owned()],
+            ..Features::default()
+        },
         created: clock.now(),
     })
 }
@@ -438,7 +404,7 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
-    fn vault() -> Vault {
+    pub(super) fn vault() -> Vault {
         let config = new_config("test", 1 << 17, &crate::clock::System).unwrap();
         Vault::create(Arc::new(MemoryStore::new()), config).unwrap()
     }

@@ -1,7 +1,7 @@
 //! How a vault is reached: its store and, where that is over a network, the guard of the way and the cache on this machine.
 
 use super::kept::{Kept, Kind, Scope};
-use super::{BACKUPS, Config, Result, Vault};
+use super::{Config, Result, Vault};
 use crate::store::location::Location;
 use crate::store::remote::{RemoteStore, Traffic};
 use crate::store::s3::Settings;
@@ -212,11 +212,11 @@ fn beside(mut vault: Vault, access: &Access, root: Option<&Path>, traffic: Arc<T
 }
 
 impl Vault {
-    /// The keys of backups that start with `prefix`; offline, those of the last complete listing.
-    pub(super) fn names(&self, prefix: &str) -> Result<Vec<Key>> {
+    /// The keys below `root` that start with `prefix`, which does so too; offline, those of the last complete listing of `root`.
+    pub(super) fn names(&self, root: &str, prefix: &str) -> Result<Vec<Key>> {
         let offline = self.local.as_ref().is_some_and(|local| local.reach == Reach::Offline);
         let known = |kept: &Kept| {
-            kept.find(Kind::Names, BACKUPS.as_bytes(), |text| {
+            kept.find(Kind::Names, root.as_bytes(), |text| {
                 let lines = std::str::from_utf8(text).ok()?.lines();
                 lines.map(|line| Key::new(line).ok()).collect::<Option<Vec<_>>>()
             })
@@ -226,11 +226,11 @@ impl Vault {
             return Ok(keys);
         }
         let keys = self.store.list(prefix)?;
-        if let Some(kept) = self.kept().filter(|_| prefix == BACKUPS) {
+        if let Some(kept) = self.kept().filter(|_| prefix == root) {
             let before = known(kept);
             if before.as_ref() != Some(&keys) {
                 let text = keys.iter().fold(String::new(), |text, key| text + key.as_str() + "\n");
-                kept.put(Kind::Names, BACKUPS.as_bytes(), &[text.as_bytes()]);
+                kept.put(Kind::Names, root.as_bytes(), &[text.as_bytes()]);
             }
             // What is deleted may come again under its name and be another backup.
             for gone in before.iter().flatten().filter(|key| keys.binary_search(key).is_err()) {

@@ -17,6 +17,8 @@ pub const MAX_CONFIG: u64 = 1 << 20;
 const FORMAT: &str = "vaultfs";
 /// The `compat` flag of a vault whose store was seen to keep two writers of one name apart by itself (`If-None-Match: *`).
 pub(super) const CONDITIONAL_PUT: &str = "conditional-put";
+/// The `ro_compat` flag of a vault in which records may hide and protect backups.
+pub(super) const RECORDS: &str = "records";
 /// Smallest and largest chunk size of disks, powers of two.
 pub const CHUNK_SIZES: std::ops::RangeInclusive<u32> = (64 << 10)..=(4 << 20);
 

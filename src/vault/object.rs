@@ -32,6 +32,8 @@ pub enum ObjectType {
     Index,
     /// Manifest of one backup.
     Manifest,
+    /// A fact about a backup or a program, as JSON.
+    Record,
     /// What a prune found that nobody needs.
     Mark,
 }
@@ -43,6 +45,7 @@ impl ObjectType {
             Self::MetaPack => 2,
             Self::Index => 3,
             Self::Manifest => 4,
+            Self::Record => 5,
             Self::Mark => 6,
         }
     }
@@ -55,6 +58,7 @@ impl ObjectType {
             Self::MetaPack => "meta pack",
             Self::Index => "index",
             Self::Manifest => "manifest",
+            Self::Record => "record",
             Self::Mark => "mark",
         }
     }
@@ -82,7 +86,7 @@ pub struct Frame {
     pub object_type: ObjectType,
     /// The vault it belongs to.
     pub vault_id: VaultId,
-    /// Its id: random for packs and indexes, derived from the key for manifests.
+    /// Its id: random for packs and indexes, derived from the key for manifests and records.
     pub object_id: ObjectId,
 }
 
