@@ -224,6 +224,3 @@ impl Prune<'_> {
         Ok(amount)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 /// How far a clock may be ahead of this machine's.
-pub const SKEW: Seconds = 300;
+pub(super) const SKEW: Seconds = 300;
 
 /// A time by all that this machine knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,17 +144,17 @@ impl Needs {
 
 /// What is removed because of one mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sweep {
+pub(super) struct Sweep {
     /// The mark.
-    pub mark: MarkId,
+    pub(super) mark: MarkId,
     /// When it was made.
-    pub at: Seconds,
+    pub(super) at: Seconds,
     /// Deleted backups to be removed.
-    pub purge: Vec<Address>,
+    pub(super) purge: Vec<Address>,
     /// Packs to be removed.
-    pub packs: Vec<(ObjectType, ObjectId)>,
+    pub(super) packs: Vec<(ObjectType, ObjectId)>,
     /// Packs that it lists, and that a backup needs now.
-    pub kept: usize,
+    pub(super) kept: usize,
 }
 
 /// Decides what a mark that is due removes: what it lists, is there, and is needed by no backup that stays or waits.

@@ -1,0 +1,1 @@
+//! Plans from facts given as data.

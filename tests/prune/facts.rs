@@ -1,0 +1,1 @@
+//! Listings that lie and clocks that jump.
