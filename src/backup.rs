@@ -235,6 +235,10 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
         if vault.points(&request.resource)?.contains(&point) {
             return Err(Error::Exists { address });
         }
+        if vault.deleted_of(&request.resource)?.contains(&address) {
+            let address = address.to_string();
+            return Err(vault::Error::Deleted { address }.into());
+        }
     }
     let resource = request.resource.to_string();
     let variables = |status| [("VAULTFS_RESOURCE", resource.as_str()), ("VAULTFS_STATUS", status)];

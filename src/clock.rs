@@ -1,4 +1,4 @@
-//! Time: the clock as a trait, and the one spelling of a point in time, `2026-11-20T03-00-00Z`.
+//! Time: the clock as a trait, the one spelling of a point in time, `2026-11-20T03-00-00Z`, and the days of a time zone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,8 +50,8 @@ impl Clock for System {
 pub struct Point(Seconds);
 
 impl Point {
-    /// The last second that four-digit years can name.
-    const LAST: Seconds = 253_402_300_799;
+    /// The last second of a four-digit year that every time zone can name: 9999-12-30T22:00:00Z.
+    const LAST: Seconds = 253_402_207_200;
 
     /// Makes a point from seconds since 1970; `None` outside 1970..=9999.
     #[must_use]
@@ -111,6 +111,134 @@ impl FromStr for Point {
     }
 }
 
+/// A stretch of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Sunday, as ISO 8601 counts them.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+impl Period {
+    /// Every period, the shortest first.
+    pub const ALL: [Self; 4] = [Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// The period in one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+}
+
+/// A time zone: says which day an instant belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zone {
+    name: String,
+    rules: jiff::tz::TimeZone,
+}
+
+impl Zone {
+    /// Where days begin at midnight UTC.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self {
+            name: "UTC".to_owned(),
+            rules: jiff::tz::TimeZone::UTC,
+        }
+    }
+
+    /// Reads a zone as a user gives it: a name of the time zone database, `Europe/Berlin`, or a distance, `UTC+01:00` or `+01:00`.
+    ///
+    /// # Errors
+    /// A sentence saying what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let distance = text.strip_prefix("UTC").unwrap_or(text);
+        let rules = if text == "UTC" {
+            Some(jiff::tz::TimeZone::UTC)
+        } else if distance.starts_with(['+', '-']) {
+            offset(distance).map(jiff::tz::TimeZone::fixed)
+        } else {
+            jiff::tz::TimeZone::get(text).ok()
+        };
+        let rules = rules.ok_or_else(|| {
+            format!(
+                "{text:?} is no time zone that is known here; write for example Europe/Berlin (needs the system's time zone \
+                 database), UTC or UTC+01:00"
+            )
+        })?;
+        let name = text.to_owned();
+        Ok(Self { name, rules })
+    }
+
+    /// As it was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of the period that a point lies in: `2026-11-20`, `2026-W47`, `2026-11`, `2026`.
+    #[must_use]
+    pub fn period(&self, period: Period, point: Point) -> String {
+        let time = jiff::Timestamp::from_second(point.seconds()).unwrap_or(jiff::Timestamp::MAX);
+        let date = time.to_zoned(self.rules.clone()).date();
+        match period {
+            Period::Day => date.to_string(),
+            Period::Week => {
+                let week = date.iso_week_date();
+                format!("{:04}-W{:02}", week.year(), week.week())
+            }
+            Period::Month => format!("{:04}-{:02}", date.year(), date.month()),
+            Period::Year => format!("{:04}", date.year()),
+        }
+    }
+}
+
+/// Reads `+01:00`.
+fn offset(text: &str) -> Option<jiff::tz::Offset> {
+    let (sign, rest) = text.split_at_checked(1)?;
+    let (hours, minutes) = rest.split_once(':')?;
+    let number = |digits: &str, most: i32| {
+        let all_digits = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits
+            .parse::<i32>()
+            .ok()
+            .filter(|number| all_digits && *number <= most)
+    };
+    let seconds = number(hours, 23)? * 3600 + number(minutes, 59)? * 60;
+    jiff::tz::Offset::from_seconds(if sign == "-" { -seconds } else { seconds }).ok()
+}
+
+/// Parses a stretch of time as people write it: `36h`, `30d`, `8w`; a number alone means days. At most 99,999 days.
+///
+/// # Errors
+/// A sentence saying what was expected.
+pub fn parse_span(text: &str) -> Result<Seconds, String> {
+    const DAY: Seconds = 86_400;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..) {
+        Some("h") => Some(3600),
+        Some("d" | "") => Some(DAY),
+        Some("w") => Some(7 * DAY),
+        _ => None,
+    };
+    let plain = digits.starts_with(|c: char| c.is_ascii_digit());
+    let number = digits.parse::<u32>().ok().filter(|number| plain && *number > 0);
+    unit.zip(number)
+        .and_then(|(unit, number)| unit.checked_mul(Seconds::from(number)))
+        .filter(|span| *span <= 99_999 * DAY)
+        .ok_or_else(|| format!("{text:?} is no stretch of time up to 99999 days; write for example 36h, 30d or 8w"))
+}
+
 /// Renders seconds since 1970 as RFC 3339 in UTC, for people and JSON: `2026-11-20T03:00:00Z`.
 #[must_use]
 pub fn rfc3339(seconds: Seconds) -> String {
@@ -156,6 +284,78 @@ mod tests {
             "",
         ] {
             assert!(bad.parse::<Point>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_point_can_be_written() {
+        let last = Point::from_seconds(Point::LAST).unwrap();
+        assert_eq!(last.to_string(), "9999-12-30T22-00-00Z");
+        assert_eq!(last.to_string().parse(), Ok(last));
+        assert_eq!(Point::from_seconds(Point::LAST + 1), None);
+        for zone in ["UTC+23:59", "UTC-23:59"] {
+            assert_eq!(Zone::parse(zone).unwrap().period(Period::Year, last), "9999");
+        }
+    }
+
+    #[test]
+    fn an_instant_belongs_to_the_day_of_its_zone() {
+        let point: Point = "2026-12-31T23-30-00Z".parse().unwrap();
+        let names = |zone: &Zone| Period::ALL.map(|period| zone.period(period, point));
+        let utc = ["2026-12-31", "2026-W53", "2026-12", "2026"];
+        let east = ["2027-01-01", "2026-W53", "2027-01", "2027"];
+        assert_eq!(names(&Zone::utc()), utc);
+        for zone in ["UTC", "UTC-09:30", "-01:00", "+00:29"] {
+            assert_eq!(names(&Zone::parse(zone).unwrap()), utc, "{zone}");
+        }
+        for zone in ["UTC+01:00", "+00:30"] {
+            assert_eq!(names(&Zone::parse(zone).unwrap()), east, "{zone}");
+        }
+        // Summer time counts: 22:30 UTC is half past midnight in July, half past eleven in January.
+        if let Ok(berlin) = Zone::parse("Europe/Berlin") {
+            let day = |text: &str| berlin.period(Period::Day, text.parse().unwrap());
+            assert_eq!(day("2026-07-01T22-30-00Z"), "2026-07-02");
+            assert_eq!(day("2026-01-01T22-30-00Z"), "2026-01-01");
+        }
+        for bad in [
+            "",
+            "+1:00",
+            "+24:00",
+            "+01:60",
+            "UTC+",
+            "Mars/Olympus",
+            "+0100",
+            "../etc/passwd",
+        ] {
+            assert!(Zone::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stretches_of_time_have_a_unit_and_a_limit() {
+        for (text, hours) in [
+            ("36h", 36),
+            ("30d", 720),
+            ("30", 720),
+            ("2w", 336),
+            ("99999d", 2_399_976),
+        ] {
+            assert_eq!(parse_span(text), Ok(hours * 3600), "{text}");
+        }
+        for bad in [
+            "",
+            "d",
+            "0d",
+            "-1d",
+            "1m",
+            "1.5d",
+            "1 d",
+            "100000d",
+            "99999999999w",
+            "30dd",
+            "+3d",
+        ] {
+            assert!(parse_span(bad).is_err(), "{bad}");
         }
     }
 

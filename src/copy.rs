@@ -180,6 +180,8 @@ pub enum Outcome {
     Copied,
     /// It was there.
     There,
+    /// It was deleted there, and left alone.
+    Deleted,
     /// It was not copied.
     Failed(Error),
 }
@@ -239,12 +241,13 @@ pub fn plan(from: &Vault, to: &Vault, addresses: Vec<Address>, jobs: usize) -> R
     }
     to.check_writable().map_err(of_vault(to))?;
     let there = to.catalogue().map_err(of_vault(to))?;
+    let deleted = to.deleted().map_err(of_vault(to))?;
     let sized = crew::each(&addresses, jobs, |address| match from.load(address) {
         Ok(manifest) => Ok((address.clone(), manifest.sizes().data)),
         Err(source @ vault::Error::Store(_)) => Err(of_vault(from)(source)),
         Err(_) => Ok((address.clone(), 0)),
     })?;
-    Ok(plan::plan(sized, &there))
+    Ok(plan::plan(sized, &there, &deleted))
 }
 
 /// Copies what the plan names and tells what became of each backup; returns how much was copied.
@@ -299,6 +302,7 @@ impl Copier<'_> {
         let done = match step.work {
             Work::Copy => self.copy(&step.address),
             Work::Compare => self.compare(&step.address).map(|()| Outcome::There),
+            Work::Leave => Ok(Outcome::Deleted),
         };
         done.unwrap_or_else(Outcome::Failed)
     }

@@ -3,11 +3,12 @@
 //! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
 //!
 //! ```text
-//! cli -> mount . backup . copy . restore . extract
+//! cli -> mount . backup . copy . restore . extract . reach . retain
 //!        extract        -> tree
 //!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
 //!        copy   -> writer, image         -> chunk -> vault -> store
+//!        reach                           -> chunk -> vault -> store
 //!        base, for everybody: bytes . checksum . clock . monitor
 //! ```
 //!
@@ -29,7 +30,9 @@ pub mod logging;
 pub mod monitor;
 pub mod mount;
 pub mod prune;
+pub mod reach;
 pub mod restore;
+pub mod retain;
 pub mod source;
 pub mod store;
 pub mod tree;

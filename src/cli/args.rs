@@ -1,4 +1,10 @@
-//! The command line as clap sees it: raw words only; `request` gives them meaning. The one file that names clap.
+//! The command line as clap sees it: raw words only; `request` gives them meaning. Only here and below is clap named.
+
+mod files;
+mod lifecycle;
+
+pub(super) use files::{Cat, Cp, Ls};
+pub(super) use lifecycle::{Delete, Lock, Pin, Retain, Undelete, Unpin};
 
 use super::help;
 use crate::bytes::parse_size;
@@ -68,6 +74,24 @@ pub(super) enum Command {
     /// Copy backups to another vault: what it has already is not copied again
     #[command(after_help = help::COPY, override_usage = help::COPY_USAGE)]
     Copy(Copy),
+    /// Delete backups: they are hidden, and `vaultfs undelete` brings them back until a prune removes them
+    #[command(after_help = help::DELETE)]
+    Delete(Delete),
+    /// Bring deleted backups back
+    #[command(after_help = help::DELETE)]
+    Undelete(Undelete),
+    /// Protect backups from being deleted, by hand or by rules
+    #[command(after_help = help::PIN)]
+    Pin(Pin),
+    /// Take such a protection away
+    #[command(after_help = help::PIN)]
+    Unpin(Unpin),
+    /// Lock backups until a time: nobody can delete them before, and nobody can unlock them
+    #[command(after_help = help::LOCK)]
+    Lock(Lock),
+    /// Delete backups of schedules that no rule keeps
+    #[command(after_help = help::RETAIN)]
+    Retain(Retain),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
@@ -201,6 +225,9 @@ pub(super) struct BackupOptions {
     /// Tag of the backup; may be given up to 20 times
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(super) tags: Vec<String>,
+    /// The schedule that makes this backup, kept as the tag `schedule`; without one it is made by hand, and `vaultfs retain` keeps it
+    #[arg(long, value_name = "NAME")]
+    pub(super) schedule: Option<String>,
     /// What the sources promise: as after a power cut, prepared by the applications, or nothing [default: crash; none for a
     /// file system]
     #[arg(long, value_enum)]
@@ -230,6 +257,12 @@ pub(super) struct List {
     /// Only what lies under this address: `servers`, `servers/web-01`, `servers/web-01/2026-11`
     #[arg(value_name = "ADDRESS-PREFIX")]
     pub(super) prefix: Option<String>,
+    /// The deleted backups that have not been removed yet, and when they were deleted
+    #[arg(long, conflicts_with = "space")]
+    pub(super) deleted: bool,
+    /// Read all maps and tell what each backup takes of the vault: by itself, and together with others
+    #[arg(long)]
+    pub(super) space: bool,
 }
 
 /// Arguments of `show`.
@@ -239,6 +272,9 @@ pub(super) struct Show {
     pub(super) vault: OsString,
     /// The backup: `servers/web-01/2026-11-20T03-00-00Z` or `servers/web-01/latest`
     pub(super) address: String,
+    /// Read all maps and tell what the backup takes of the vault: by itself, and together with others
+    #[arg(long)]
+    pub(super) space: bool,
 }
 
 /// Arguments of `mount`.
@@ -323,66 +359,6 @@ pub(super) struct RestoreTree {
     /// Whose the files are, if you are root: by number as in the backup, by name, or yours [default: numbers]
     #[arg(long, value_enum, value_name = "WHOSE")]
     pub(super) owners: Option<Owners>,
-}
-
-/// Arguments of `ls`.
-#[derive(Debug, Group)]
-pub(super) struct Ls {
-    /// The vault: a directory made by `vaultfs init`
-    pub(super) vault: OsString,
-    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc` [default: the whole vault]
-    #[arg(value_name = "ADDRESS/PATH")]
-    pub(super) paths: Vec<OsString>,
-    /// Mode, links, owner, size, time (UTC) and target of each
-    #[arg(short, long)]
-    pub(super) long: bool,
-    /// Directories inside directories, too
-    #[arg(short = 'R', long)]
-    pub(super) recursive: bool,
-    /// Names that begin with a dot, too
-    #[arg(short, long)]
-    pub(super) all: bool,
-    /// Directories themselves, not what is in them
-    #[arg(short, long)]
-    pub(super) directory: bool,
-    /// In the order of the file system, from the first name on: for huge directories
-    #[arg(short = 'U', long)]
-    pub(super) unsorted: bool,
-}
-
-/// Arguments of `cat`.
-#[derive(Debug, Group)]
-pub(super) struct Cat {
-    /// The vault: a directory made by `vaultfs init`
-    pub(super) vault: OsString,
-    /// Address of a backup and a file in it, as in the mount: `servers/web-01/latest/root/etc/fstab`
-    #[arg(value_name = "ADDRESS/FILE", required = true)]
-    pub(super) files: Vec<OsString>,
-}
-
-/// Arguments of `cp`.
-#[derive(Debug, Group)]
-pub(super) struct Cp {
-    /// The vault: a directory made by `vaultfs init`
-    pub(super) vault: OsString,
-    /// Address of a backup and a path in it, as in the mount: `servers/web-01/latest/root/etc`
-    #[arg(value_name = "ADDRESS/PATH", required = true)]
-    pub(super) paths: Vec<OsString>,
-    /// Where to: a directory that is there, or the name of the copy
-    #[arg(value_name = "DEST", required = true)]
-    pub(super) target: PathBuf,
-    /// Directories, too, with everything in them
-    #[arg(short, long)]
-    pub(super) recursive: bool,
-    /// Copy what the named paths lead to if they are symbolic links
-    #[arg(short = 'L', long)]
-    pub(super) dereference: bool,
-    /// Replace files that are there, each when its copy is complete
-    #[arg(short, long)]
-    pub(super) force: bool,
-    /// The copies are yours: no owners, no set-user-ID bits, no capabilities
-    #[arg(long)]
-    pub(super) no_owner: bool,
 }
 
 /// Arguments of `copy`.

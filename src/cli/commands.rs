@@ -6,13 +6,18 @@ pub(super) mod cat;
 mod copied;
 pub(super) mod copy;
 pub(super) mod cp;
+pub(super) mod delete;
+mod each;
 pub(super) mod house;
 pub(super) mod init;
 pub(super) mod list;
 pub(super) mod ls;
 pub(super) mod mount;
+pub(super) mod pin;
 pub(super) mod restore;
+pub(super) mod retain;
 pub(super) mod show;
+mod space;
 pub(super) mod umount;
 
 use super::exit::{self, Code};

@@ -61,15 +61,20 @@ Examples:
   vaultfs list /srv/vault
   vaultfs list /srv/vault servers/web-01
   vaultfs list /srv/vault servers/web-01/2026-11 --json | jq -r '.backups[].address'
+  vaultfs list /srv/vault --deleted
+  vaultfs list /srv/vault servers/web-01 --space
 
-LOGICAL is the size of the disks or files, DATA what is not holes, NEW what the backup added to the vault.";
+LOGICAL is the size of the disks or files, DATA what is not holes, NEW what the backup added to the vault.
+With --space: UNIQUE is what only this backup needs, in stored bytes: what becomes free when it alone is
+deleted and pruned. SHARED is what other backups need, too.";
 
 /// Under `vaultfs show --help`.
 pub(super) const SHOW: &str = "\
 Examples:
   vaultfs show /srv/vault servers/web-01/latest
   vaultfs show /srv/vault disks/db-data/2026-11-20T03-00-00Z --json | jq .tags
-  vaultfs show /srv/vault filesystems/home/latest --json | jq '.tree.problems[].path'";
+  vaultfs show /srv/vault filesystems/home/latest --json | jq '.tree.problems[].path'
+  vaultfs show /srv/vault servers/web-01/latest --space";
 
 /// Under `vaultfs mount --help`.
 pub(super) const MOUNT: &str = "\
@@ -134,6 +139,45 @@ Examples:
 
 As cp -a: modes, times, hard links, holes, extended attributes and ACLs are kept; owners, devices and capabilities if
 you are root. Nothing is replaced without --force. A file has its name in DEST only when it is complete.";
+
+/// Under `vaultfs delete --help` and `vaultfs undelete --help`.
+pub(super) const DELETE: &str = "\
+Examples:
+  vaultfs delete /srv/vault servers/web-01/2026-11-20T03-00-00Z --dry-run
+  vaultfs delete /srv/vault servers/web-01/2026-11-20T03-00-00Z servers/web-01/2026-11-21T03-00-00Z
+  vaultfs list /srv/vault --deleted
+  vaultfs undelete /srv/vault servers/web-01/2026-11-20T03-00-00Z
+
+A deleted backup is gone from lists and mounts at once, and takes its space until a prune removes it.
+Pinned and locked backups are not deleted. What is asked for and so already is no error.";
+
+/// Under `vaultfs pin --help` and `vaultfs unpin --help`.
+pub(super) const PIN: &str = "\
+Examples:
+  vaultfs pin /srv/vault servers/web-01/latest --reason 'before the upgrade'
+  vaultfs pin /srv/vault disks/db/latest --reason audit --until 2027-06-30T00:00:00+02:00
+  vaultfs unpin /srv/vault servers/web-01/2026-11-20T03-00-00Z
+
+Whoever may write to the vault may take a pin away; see `vaultfs lock` for what nobody can take away.";
+
+/// Under `vaultfs lock --help`.
+pub(super) const LOCK: &str = "\
+Examples:
+  vaultfs lock /srv/vault servers/web-01/latest --until 2027-11-20T00-00-00Z
+
+A lock cannot be taken away or shortened by any command; another one may make it last longer. It binds vaultfs, not who can
+remove files of the vault by other means.";
+
+/// Under `vaultfs retain --help`.
+pub(super) const RETAIN: &str = "\
+Examples:
+  vaultfs retain /srv/vault --number 7 --dry-run
+  vaultfs retain /srv/vault servers --day 7 --week 4 --month 12 --timezone Europe/Berlin
+  vaultfs retain /srv/vault servers/web-01 --age 30d --schedule nightly
+
+The rules are about backups made with --schedule, for each resource by itself; they add to each other. Backups made by
+hand, pinned and locked ones always stay and are not counted, and so does the newest backup of each resource.
+What goes is deleted as by `vaultfs delete`: `vaultfs undelete` brings it back until a prune removes it.";
 
 /// How `vaultfs copy` is called.
 pub(super) const COPY_USAGE: &str = "\

@@ -1,6 +1,7 @@
 //! Which backups are copied, and which are there already: pure, from two listings.
 
 use crate::vault::{Address, Catalogue};
+use std::collections::BTreeSet;
 
 /// What is done for a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub enum Work {
     Copy,
     /// One of that address is there, and must be the same.
     Compare,
+    /// It was deleted there, and is left alone.
+    Leave,
 }
 
 /// One backup of a plan.
@@ -44,13 +47,20 @@ impl Plan {
     }
 }
 
-/// Makes the plan for backups with their sizes, `there` being what the other vault has; who is named twice is copied once.
-pub(super) fn plan(backups: Vec<(Address, u64)>, there: &Catalogue) -> Plan {
+/// Makes the plan for backups with their sizes, `there` being what the other vault has and `deleted` what was deleted from it; who
+/// is named twice is copied once.
+pub(super) fn plan(backups: Vec<(Address, u64)>, there: &Catalogue, deleted: &BTreeSet<Address>) -> Plan {
     let step = |(address, data_bytes): (Address, u64)| {
         let points = there.get(&address.resource);
         let is_there = points.is_some_and(|points| points.contains(&address.point));
         Step {
-            work: if is_there { Work::Compare } else { Work::Copy },
+            work: if deleted.contains(&address) {
+                Work::Leave
+            } else if is_there {
+                Work::Compare
+            } else {
+                Work::Copy
+            },
             address,
             data_bytes,
         }
@@ -70,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn backups_are_copied_oldest_first_and_once_and_those_there_are_compared() {
+    fn backups_are_copied_oldest_first_and_once_those_there_are_compared_and_deleted_ones_left() {
         let names = [
             "servers/b/2026-01-02T00-00-00Z",
             "servers/a/2026-01-02T00-00-00Z",
@@ -80,7 +90,8 @@ mod tests {
         let mut there = Catalogue::new();
         let known = address(names[1]);
         there.insert(known.resource.clone(), vec![known.point]);
-        let plan = plan(names.iter().map(|name| (address(name), 10)).collect(), &there);
+        let backups = names.iter().map(|name| (address(name), 10)).collect();
+        let plan = plan(backups, &there, &BTreeSet::from([address(names[2])]));
         let steps: Vec<_> = plan
             .steps()
             .iter()
@@ -89,7 +100,7 @@ mod tests {
         assert_eq!(
             steps,
             [
-                (names[2].to_owned(), Work::Copy),
+                (names[2].to_owned(), Work::Leave),
                 (names[1].to_owned(), Work::Compare),
                 (names[0].to_owned(), Work::Copy),
             ]
@@ -103,6 +114,7 @@ mod tests {
         let plan = plan(
             backups.iter().map(|name| (address(name), u64::MAX)).collect(),
             &Catalogue::new(),
+            &BTreeSet::new(),
         );
         assert_eq!(plan.data_bytes(), u64::MAX);
     }

@@ -221,8 +221,13 @@ impl Footer {
     /// Finds a chunk.
     #[must_use]
     pub fn find(&self, id: &ChunkId) -> Option<&Record> {
-        let at = self.records.binary_search_by_key(id, |record| record.id).ok()?;
-        self.records.get(at)
+        self.records.get(self.position(id)?)
+    }
+
+    /// Which of [`records`](Self::records) is this chunk's.
+    #[must_use]
+    pub fn position(&self, id: &ChunkId) -> Option<usize> {
+        self.records.binary_search_by_key(id, |record| record.id).ok()
     }
 
     /// Where the last chunk of the pack ends.

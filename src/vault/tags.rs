@@ -12,6 +12,9 @@ pub const MAX_KEY: usize = 36;
 /// Longest value, in characters.
 pub const MAX_VALUE: usize = 43;
 
+/// The tag that names the schedule a backup was made by.
+pub const SCHEDULE: &str = "schedule";
+
 /// Splits `key=value` and checks both; outer spaces are dropped.
 ///
 /// # Errors

@@ -32,6 +32,12 @@ fn there_is_a_manual_page_for_every_command() {
         "-cat",
         "-ls",
         "-cp",
+        "-delete",
+        "-undelete",
+        "-pin",
+        "-unpin",
+        "-lock",
+        "-retain",
     ] {
         let name = format!("vaultfs{command}.1");
         assert!(

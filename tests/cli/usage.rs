@@ -53,6 +53,26 @@ fn wrong_words_are_a_usage_error() {
             vec!["cat", "v", "servers/a/latest/disks/vda.img", "--json"],
             "--json has no meaning",
         ),
+        (vec!["delete", "v"], "<ADDRESS>"),
+        (vec!["delete", "v", "servers/a/latest"], "name it by its point"),
+        (vec!["undelete", "v", "servers/a/latest"], "name it by its point"),
+        (vec!["pin", "v", "servers/a/latest"], "--reason <TEXT>"),
+        (vec!["lock", "v", "servers/a/latest"], "--until <TIME>"),
+        (
+            vec!["lock", "v", "servers/a/latest", "--until", "9000-01-01T00-00-00Z"],
+            "100 years",
+        ),
+        (vec!["retain", "v"], "without a rule"),
+        (vec!["retain", "v", "--age", "1y"], "is no stretch of time"),
+        (vec!["retain", "v", "--number", "0"], "--number <N>"),
+        (
+            vec!["retain", "v", "--day", "1", "--timezone", "Mars"],
+            "is no time zone",
+        ),
+        (
+            vec!["backup", "v", "disk", "db", "p", "--schedule", "a/b"],
+            "are allowed",
+        ),
         (vec!["completions", "tcsh-and-friends"], "bash"),
     ] {
         let ended = vaultfs(&words);
@@ -65,7 +85,8 @@ fn help_and_version_go_to_standard_output() {
     let version = vaultfs(["--version"]).succeeds().stdout;
     assert_eq!(version, format!("vaultfs {}\n", env!("CARGO_PKG_VERSION")));
     for command in [
-        "init", "backup", "list", "show", "mount", "umount", "restore", "cat", "ls",
+        "init", "backup", "list", "show", "mount", "umount", "restore", "cat", "ls", "delete", "undelete", "pin",
+        "unpin", "lock", "retain",
     ] {
         let help = vaultfs([command, "--help"]).succeeds().stdout;
         assert!(help.contains("Examples:\n  vaultfs "), "{command}: {help}");
@@ -89,6 +110,12 @@ fn an_address_of_an_object_store_is_checked_by_every_command() {
         vec!["ls", "s3://"],
         vec!["cp", "s3://", "disks/db/latest/disk.img", "x"],
         vec!["mount", "s3://", "/mnt"],
+        vec!["delete", "s3://", "disks/db/2026-11-20T03-00-00Z"],
+        vec!["undelete", "s3://", "disks/db/2026-11-20T03-00-00Z"],
+        vec!["pin", "s3://", "disks/db/latest", "--reason", "x"],
+        vec!["unpin", "s3://", "disks/db/latest"],
+        vec!["lock", "s3://", "disks/db/latest", "--until", "2099-01-01T00-00-00Z"],
+        vec!["retain", "s3://", "--number", "1"],
     ] {
         vaultfs(&words).fails(2, "s3://");
     }

@@ -93,6 +93,7 @@ struct Ended {
     backups: Vec<serde_json::Value>,
     copied: usize,
     there: usize,
+    deleted: usize,
     codes: Vec<Code>,
 }
 
@@ -107,6 +108,10 @@ impl Ended {
             Outcome::There => {
                 self.there = self.there.saturating_add(1);
                 ("there", None)
+            }
+            Outcome::Deleted => {
+                self.deleted = self.deleted.saturating_add(1);
+                ("deleted", None)
             }
             Outcome::Failed(error) => {
                 let error = anyhow::Error::new(error);
@@ -136,6 +141,7 @@ impl Ended {
         fields(&[
             ("copied", self.copied.to_string()),
             ("there already", self.there.to_string()),
+            ("deleted there", some(self.deleted)),
             ("failed", some(self.codes.len())),
             ("not tried", some(rest)),
             ("transferred", chunks(amounts.copied_chunks, amounts.copied_bytes)),
@@ -151,6 +157,7 @@ impl Ended {
             "backups": self.backups,
             "copied": self.copied,
             "there": self.there,
+            "deleted": self.deleted,
             "failed": self.codes.len(),
             "not_tried": rest,
             "copied_chunks": amounts.copied_chunks,
@@ -170,6 +177,7 @@ fn word(work: Work) -> &'static str {
     match work {
         Work::Copy => "copy",
         Work::Compare => "compare",
+        Work::Leave => "leave: deleted there",
     }
 }
 

@@ -3,10 +3,11 @@
 use super::super::exit::Code;
 use super::super::output::{self, Align, Form};
 use super::super::{Context, args, request};
-use super::{exact_size, fields, tags_text};
+use super::{complain, exact_size, fields, space, tags_text};
 use crate::bytes::{size_text, to_u64};
 use crate::chunk::Reader;
-use crate::clock::{Point, rfc3339};
+use crate::clock::{Clock, Point, System, rfc3339};
+use crate::reach::Needed;
 use crate::tree::Contents;
 use crate::vault::manifest::Tree;
 use crate::vault::{Disk, Manifest};
@@ -21,24 +22,50 @@ pub(in super::super) fn run(context: &Context, args: &args::Show) -> anyhow::Res
     let vault = super::open(&args.vault)?;
     let address = vault.resolve(&spec)?;
     let manifest = vault.load(&address)?;
+    let protections = vault.protections_of_resource(&address.resource)?;
+    let space = if args.space {
+        Some(space::measure(&vault, &[(address.clone(), manifest.clone())])?)
+    } else {
+        None
+    };
+    let needed = space.as_ref().and_then(|space| space.needed.first());
     let contents = Contents::load(&Reader::new(vault, CACHE_BYTES), &address, &manifest)?;
     match context.form {
-        Form::Json => output::write(contents.json.as_bytes())?,
+        Form::Json => output::write(with_space(&contents.json, needed)?.as_bytes())?,
         Form::Text => {
             let json = serde_json::from_str(&contents.json).unwrap_or_default();
-            output::write(text(&address.to_string(), &manifest, &json).as_bytes())?;
+            let held = protections.why(&address, System.now()).unwrap_or_default();
+            output::write(text(&address.to_string(), &manifest, &json, &held, needed).as_bytes())?;
         }
         Form::Silent => {}
     }
-    Ok(Code::Done)
+    let codes = space
+        .iter()
+        .flat_map(|space| &space.damaged)
+        .map(|(_, error)| complain(error));
+    Ok(codes.fold(Code::Done, |first, code| if first == Code::Done { code } else { first }))
 }
 
-fn text(address: &str, manifest: &Manifest, json: &Value) -> String {
+/// The description with what the backup takes of the vault, if that is known.
+fn with_space(json: &str, needed: Option<&Needed>) -> anyhow::Result<String> {
+    let Some(needed) = needed else {
+        return Ok(json.to_owned());
+    };
+    let mut value: Value = serde_json::from_str(json)?;
+    if let Some(members) = value.as_object_mut() {
+        members.insert("unique_bytes".to_owned(), needed.unique.into());
+        members.insert("shared_bytes".to_owned(), needed.shared().into());
+    }
+    Ok(format!("{value:#}\n"))
+}
+
+fn text(address: &str, manifest: &Manifest, json: &Value, held: &str, needed: Option<&Needed>) -> String {
     let imported = if manifest.imported { " (given with --at)" } else { "" };
     let parent = manifest
         .parent
         .and_then(Point::from_seconds)
         .map(|point| point.to_string());
+    let size = |bytes: Option<u64>| bytes.map(exact_size).unwrap_or_default();
     let head = fields(&[
         ("address", address.to_owned()),
         ("time", rfc3339(manifest.point) + imported),
@@ -55,6 +82,9 @@ fn text(address: &str, manifest: &Manifest, json: &Value) -> String {
         ("data", exact_size(manifest.sizes().data)),
         ("new", exact_size(manifest.sizes().new)),
         ("stored", exact_size(manifest.sizes().stored)),
+        ("unique", size(needed.map(|needed| needed.unique))),
+        ("shared", size(needed.map(Needed::shared))),
+        ("held", held.to_owned()),
     ]);
     let content = match manifest.tree() {
         Some(tree) => files(tree),

@@ -5,7 +5,7 @@ use crate::backup::{Excludes, Mounts, Rehash, Tag, TreeInput};
 use crate::cli::args;
 use crate::clock::Point;
 use crate::vault::manifest::MAX_FACTS;
-use crate::vault::tags::Tags;
+use crate::vault::tags::{SCHEDULE, Tags, check};
 use crate::vault::{Consistency, ResourceKind, ResourceName};
 use std::fs::File;
 use std::io::Read;
@@ -68,12 +68,25 @@ fn request(
         resource: ResourceName::new(kind, name).map_err(Usage)?,
         source,
         facts: None,
-        tags: tags(&options.tags)?,
+        tags: with_schedule(tags(&options.tags)?, options.schedule.as_deref())?,
         consistency,
         at: options.at,
         level: options.level,
         jobs: options.jobs,
     })
+}
+
+/// Adds the tag of the schedule.
+fn with_schedule(mut tags: Tags, name: Option<&str>) -> Result<Tags, Usage> {
+    let Some(name) = name else { return Ok(tags) };
+    if name.is_empty() {
+        return Err(Usage("--schedule takes the name of a schedule".to_owned()));
+    }
+    if tags.insert(SCHEDULE.to_owned(), name.to_owned()).is_some() {
+        return Err(Usage(format!("--schedule is the tag {SCHEDULE}; give one of them")));
+    }
+    check(&tags).map_err(Usage)?;
+    Ok(tags)
 }
 
 /// Puts the patterns and tags together; those of files come first, so that the command line has the last word.

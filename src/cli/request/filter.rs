@@ -50,6 +50,11 @@ impl Filter {
         *self == Self::default()
     }
 
+    /// Says whether the filter tells backups of one resource apart.
+    pub(in super::super) fn names_points(&self) -> bool {
+        !self.point.is_empty()
+    }
+
     /// Says whether `address` lies under the prefix.
     pub(in super::super) fn takes(&self, address: &Address) -> bool {
         self.kind.is_none_or(|kind| kind == address.resource.kind)
