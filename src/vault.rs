@@ -12,6 +12,7 @@ pub mod kept;
 pub mod lifecycle;
 pub mod manifest;
 pub mod map;
+pub mod moved;
 pub mod name;
 pub mod object;
 pub mod pack;
