@@ -5,6 +5,7 @@ mod disk;
 mod files;
 mod hooks;
 mod pages;
+mod readback;
 
 pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
 pub use hooks::Hooks;
@@ -23,6 +24,7 @@ use crate::vault::{
     random_id,
 };
 use crate::writer::{self, Encoded, Writer, encode_checked, merge};
+use readback::ReadBack;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -60,6 +62,18 @@ pub enum Error {
         /// The system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// What was stored a moment ago does not come back.
+    #[error(
+        "{whose} was stored and cannot be read back: the store, its disks or this machine's memory are failing; nothing was committed, \
+         and the next backup stores it again"
+    )]
+    ReadBack {
+        /// A disk or a file.
+        whose: String,
+        /// What came instead.
+        #[source]
+        source: image::Error,
     },
     /// A hook failed.
     #[error("the --{which} command {command:?} failed ({why})")]
@@ -334,14 +348,14 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
             jobs: request.jobs.max(1),
         })
     };
+    let mut sources = Vec::new();
     let (context, content, excluded) = match &request.input {
         Input::Disks(inputs) => {
-            let mut sources = Vec::new();
             for input in inputs {
                 sources.push((input, (input.open)()?));
             }
             let context = open()?;
-            let disks = read_disks(&context, &reader, sources, parent.as_ref())?;
+            let disks = read_disks(&context, &reader, &sources, parent.as_ref())?;
             (context, Content::Disks(disks), 0)
         }
         Input::Tree(input) => {
@@ -355,6 +369,17 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
     };
     context.writer.finish()?;
     let mut manifest = manifest(request, content, request.at.unwrap_or(started));
+    let address = manifest.address()?;
+    let read_back = ReadBack::new(vault, &address, environment.monitor, started.seconds());
+    match &manifest.content {
+        Content::Disks(disks) => {
+            let pairs = disks.iter().zip(&sources);
+            pairs
+                .map(|(disk, (_, source))| read_back.disk(disk, source))
+                .collect::<Result<()>>()?;
+        }
+        Content::Tree(tree) => read_back.tree(tree)?,
+    }
     manifest.started = started.seconds();
     manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
     manifest.resource_id = match &parent {
@@ -368,7 +393,7 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
 fn read_disks(
     context: &Context<'_>,
     reader: &Arc<Reader>,
-    sources: Vec<(&DiskInput, Arc<dyn ReadAt>)>,
+    sources: &[(&DiskInput, Arc<dyn ReadAt>)],
     parent: Option<&(Address, Manifest)>,
 ) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
