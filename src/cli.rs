@@ -71,6 +71,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<Code> {
         Command::Mount(args) => commands::mount::run(context, &args),
         Command::Umount(args) => commands::umount::run(context, &args),
         Command::Restore(args) => commands::restore::run(context, &args),
+        Command::Verify(args) => commands::verify::run(context, &args),
+        Command::Repair(args) => commands::repair::run(context, &args),
         Command::BenchDecode(args) => commands::bench::run(&args),
         Command::Completions { shell } => commands::house::completions(context, shell),
         Command::Man { dir } => commands::house::manual(context, &dir),

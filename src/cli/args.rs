@@ -1,9 +1,12 @@
-//! The command line as clap sees it: raw words only; `request` gives them meaning. The one file that names clap.
+//! The command line as clap sees it: raw words only; `request` gives them meaning. Here alone clap is named.
+
+mod care;
 
 use super::help;
 use crate::bytes::parse_size;
 use crate::clock::Point;
 use crate::source::Format;
+pub(super) use care::{Repair, Verify};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Group, CommandFactory, Parser, Subcommand, ValueEnum};
 pub(super) use clap_complete::Shell;
@@ -68,6 +71,10 @@ pub(super) enum Command {
     /// Copy backups to another vault: what it has already is not copied again
     #[command(after_help = help::COPY, override_usage = help::COPY_USAGE)]
     Copy(Copy),
+    /// Check that everything in a vault is as it was written; name what is not, by backup and file
+    Verify(Verify),
+    /// Bring back what a vault has lost, from other copies; says what it would do unless told to do it
+    Repair(Repair),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
