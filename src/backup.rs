@@ -64,10 +64,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// What was stored a moment ago does not come back.
-    #[error(
-        "{whose} was stored and cannot be read back: the store, its disks or this machine's memory are failing; nothing was committed, \
-         and the next backup stores it again"
-    )]
+    #[error("{whose} was stored and does not come back: the store, its disks or this machine's memory are failing")]
     ReadBack {
         /// A disk or a file.
         whose: String,
@@ -244,7 +241,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
         .before
         .as_ref()
         .map_or(Ok(()), |command| hooks::run("before", command, &variables("before")))
-        .and_then(|()| read(vault, request, environment));
+        .and_then(|()| read_again(vault, request, environment));
     let status = if read_in.is_ok() { "ok" } else { "failed" };
     let after = request
         .hooks
@@ -325,6 +322,17 @@ fn manifest(request: &Request, content: Content, point: Point) -> Manifest {
 struct Read {
     manifest: Manifest,
     excluded: u64,
+}
+
+/// As [`read`]; once more if what was stored does not come back: it is in quarantine by then, and is stored anew.
+fn read_again(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
+    match read(vault, request, environment) {
+        Err(error @ Error::ReadBack { .. }) => {
+            environment.monitor.warn(&format!("{error}; the source is read again"));
+            read(vault, request, environment)
+        }
+        other => other,
+    }
 }
 
 /// Reads and stores what the request names.

@@ -3,11 +3,13 @@
 //! The layers, top to bottom (arrows only fall; `tests/layers.rs` keeps it so):
 //!
 //! ```text
-//! cli -> mount . backup . copy . restore . extract
+//! cli -> mount . backup . copy . restore . extract . verify . repair
 //!        extract        -> tree
 //!        mount  -> fuse -> tree -> fs -> volume -> image -> chunk -> vault -> store
 //!        backup -> source, writer        -> chunk -> vault -> store
 //!        copy   -> writer, image         -> chunk -> vault -> store
+//!        verify -> fs, volume, image     -> chunk -> vault -> store
+//!        repair -> verify, writer        -> chunk -> vault -> store
 //!        base, for everybody: bytes . checksum . clock . monitor
 //! ```
 //!

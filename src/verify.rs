@@ -192,8 +192,17 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
     };
     let keys = vault.store().list("").map_err(vault::Error::from)?;
     let plan = plan::plan(vault, keys, request.slice, chosen.as_ref());
-    objects::check_all(&job, &plan)?;
-    let backups = walk::check_all(&job, &addresses)?;
+    let state = objects::check_all(&job, &plan)?;
+    let backups = walk::check_all(&job, &addresses).map_err(|error| match error {
+        Error::Interrupted { .. } => state.interrupted(&job),
+        other => other,
+    })?;
+    if job.notes.gave_up() {
+        // The next run goes on as after an interruption, whatever it is told.
+        drop(state.interrupted(&job));
+    } else {
+        state.remove(&job);
+    }
     if request.backups.is_none() && request.slice.is_whole() {
         job.notes.count_unlisted(&plan.packs);
     }

@@ -11,8 +11,9 @@ use crate::image::{self, ReadAt};
 use crate::monitor::Monitor;
 use crate::vault::item::{ChunkRef, InodeRecord, Key, Kind, chunk_key, first_key};
 use crate::vault::map::Entry;
+use crate::vault::object::ObjectId;
 use crate::vault::quarantine::Quarantine;
-use crate::vault::{Address, Disk, Tree, Vault, random_id};
+use crate::vault::{Address, ChunkId, Disk, Tree, Vault, random_id};
 use std::sync::Arc;
 
 /// Memory for what is read back.
@@ -54,7 +55,11 @@ impl<'a> ReadBack<'a> {
             let Some(start) = random_below(layout.chunks())?.map(|number| number.saturating_mul(chunk_size)) else {
                 return Ok(());
             };
-            let place = |at| image.next_data(at).map_err(|source| self.failed(&disk.name, source));
+            let place = |at| {
+                image
+                    .next_data(at)
+                    .map_err(|source| self.lost_map(disk, &image, source))
+            };
             let found = match place(start)? {
                 None if start > 0 => place(0)?,
                 found => found,
@@ -62,7 +67,9 @@ impl<'a> ReadBack<'a> {
             let Some(number) = found.map(|offset| offset / chunk_size) else {
                 return Ok(());
             };
-            let entry = image.place(number).map_err(|source| self.failed(&disk.name, source))?;
+            let entry = image
+                .place(number)
+                .map_err(|source| self.lost_map(disk, &image, source))?;
             let Place::Chunk(entry) = entry else { continue };
             let len = layout.chunk_len(number);
             let offset = number.saturating_mul(chunk_size);
@@ -90,7 +97,7 @@ impl<'a> ReadBack<'a> {
             return Ok(());
         };
         let file = format!("the file with inode number {inode}");
-        let lost = |error| self.failed(&file, image::Error::of_chunk(error, &file, 0));
+        let lost = |error| self.lost_tree(&items, error);
         let mut hasher = Hasher::default();
         if let Some(item) = items.get(&first_key(inode, Kind::Data)).map_err(lost)? {
             hasher.update(item.value());
@@ -132,31 +139,63 @@ impl<'a> ReadBack<'a> {
             found = file;
             found.is_none() && looked_at < ITEMS
         });
-        let what = "the tree of files";
-        scanned.map_err(|error| self.failed(what, image::Error::of_chunk(error, what, 0)))?;
+        scanned.map_err(|error| self.lost_tree(items, error))?;
         Ok(found)
     }
 
     /// Reads a chunk; one that is lost goes into quarantine, so that the next backup stores it again.
     fn fetch(&self, entry: &Entry, len: usize, (whose, at): (&str, u64), plain: &mut Vec<u8>) -> Result<()> {
-        let fetched = self.reader.fetch(entry, len, plain);
+        let first = self.reader.fetch(entry, len, plain);
+        // Once more before it is said for ever: memory or a cable may have been to blame.
+        let fetched = match first {
+            Err(error) if error.is_loss() => self.reader.fetch(entry, len, plain),
+            other => other,
+        };
         fetched.map_err(|error| {
-            if error.is_loss() {
-                self.quarantine(entry, &error);
-            }
+            self.quarantine(&entry.pack, &entry.id, &error);
             self.failed(whose, image::Error::of_chunk(error, whose, at))
         })
     }
 
-    fn quarantine(&self, entry: &Entry, error: &chunk::Error) {
+    /// The error for a map that cannot be read; its pages that are lost go into quarantine.
+    fn lost_map(&self, disk: &Disk, image: &DiskImage, source: image::Error) -> Error {
+        let layout = image.layout();
+        let lists = (0..layout.lists()).filter_map(|number| image.list_ref(number));
+        let pages = (0..layout.pages()).filter_map(|number| image.page_ref(number).ok());
+        for page in lists.chain(pages).filter(|page| !page.is_hole()) {
+            if let Err(error) = self.reader.page(&page) {
+                self.quarantine(&page.pack, &ChunkId(page.id), &error);
+            }
+        }
+        self.failed(&disk.name, source)
+    }
+
+    /// The error for a tree that cannot be read; its pages that are lost go into quarantine.
+    fn lost_tree(&self, items: &Items, error: chunk::Error) -> Error {
+        let mut pages = Vec::new();
+        // It ends at the first page that is lost, which is among those it gave.
+        let listed = items.pages(&mut |page| pages.push(*page));
+        for page in pages {
+            if let Err(error) = self.reader.tree_page(&page) {
+                self.quarantine(&page.pack, &ChunkId(page.id), &error);
+            }
+        }
+        let what = "the tree of files";
+        self.failed(what, image::Error::of_chunk(listed.err().unwrap_or(error), what, 0))
+    }
+
+    fn quarantine(&self, pack: &ObjectId, id: &ChunkId, error: &chunk::Error) {
+        if !error.is_loss() {
+            return;
+        }
         let found = Quarantine {
             at: self.now,
             by: concat!("vaultfs ", env!("CARGO_PKG_VERSION"), " backup").to_owned(),
             what: error.to_string(),
         };
-        if let Err(error) = self.reader.vault().put_quarantine(&entry.pack, &entry.id, &found) {
+        if let Err(error) = self.reader.vault().put_quarantine(pack, id, &found) {
             self.monitor
-                .warn(&format!("chunk {} cannot be put into quarantine: {error}", entry.id));
+                .warn(&format!("chunk {id} cannot be put into quarantine: {error}"));
         }
     }
 

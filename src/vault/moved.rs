@@ -4,7 +4,7 @@
 //! find by its hash, so that nothing here needs to be trusted.
 //!
 //! # Source
-//! `docs/format.md`, section "Records".
+//! `docs/format.md`, section "Moved and quarantined chunks".
 
 use super::object::ObjectId;
 use super::{Error, Result, Vault};

@@ -4,7 +4,7 @@
 //! zeros stands for a whole pack: it is gone, or its footer is damaged. Nothing is ever deleted for the sake of a record.
 //!
 //! # Source
-//! `docs/format.md`, section "Records".
+//! `docs/format.md`, section "Moved and quarantined chunks".
 
 use super::object::ObjectId;
 use super::{ChunkId, Error, Result, Vault};

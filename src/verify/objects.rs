@@ -4,7 +4,7 @@ use super::examine::{self, Examined};
 use super::plan::{Object, Plan};
 use super::report::{Fate, Finding, Invariant};
 use super::state::State;
-use super::{Error, Job, Result, crew, indexes};
+use super::{Job, Result, crew, indexes};
 use crate::bytes::{to_u64, to_usize};
 use crate::checksum::Digest;
 use crate::store::{self, again};
@@ -38,8 +38,8 @@ enum Verdict {
     Bad(Examined),
 }
 
-/// Checks all objects of a plan.
-pub(super) fn check_all(job: &Job<'_>, plan: &Plan) -> Result<()> {
+/// Checks all objects of a plan; returns which are good.
+pub(super) fn check_all(job: &Job<'_>, plan: &Plan) -> Result<State> {
     let state = Mutex::new(State::load(job));
     let (indexes, others): (Vec<&Object>, Vec<&Object>) = plan
         .objects
@@ -75,29 +75,13 @@ pub(super) fn check_all(job: &Job<'_>, plan: &Plan) -> Result<()> {
     if let Some(error) = fatal.into_inner() {
         return Err(error);
     }
-    finish(job, &state.into_inner(), to_u64(all).saturating_sub(done.into_inner()))
-}
-
-fn finish(job: &Job<'_>, state: &State, left: u64) -> Result<()> {
+    let (state, left) = (state.into_inner(), to_u64(all).saturating_sub(done.into_inner()));
     if job.notes.gave_up() {
         job.notes.skipped(left);
+    } else if left > 0 {
+        return Err(state.interrupted(job));
     }
-    if left == 0 {
-        state.remove(job);
-        return Ok(());
-    }
-    let kept = state.save(job);
-    if job.notes.gave_up() {
-        return Ok(());
-    }
-    Err(Error::Interrupted {
-        objects: job.notes.objects.load(Ordering::Relaxed),
-        next: if kept {
-            "the same command again goes on from there"
-        } else {
-            "the next run begins anew: there is no place to keep how far this one came"
-        },
-    })
+    Ok(state)
 }
 
 /// Checks one object; says whether it is good.
@@ -173,7 +157,7 @@ fn read(job: &Job<'_>, object: &Object, buffers: &mut Buffers) -> vault::Result<
         ObjectType::Pack | ObjectType::MetaPack => MAX_PACK,
         ObjectType::Index => MAX_INDEX,
         ObjectType::Manifest => framed(MAX_MANIFEST),
-        ObjectType::Record => framed(MAX_RECORD),
+        _ => framed(MAX_RECORD),
     };
     let len = match store.head(key) {
         Ok(len) => len,

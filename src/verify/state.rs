@@ -4,7 +4,7 @@
 //! good as none.
 
 use super::plan::rank;
-use super::{Depth, Job};
+use super::{Depth, Error, Job};
 use crate::bytes::{field, fill_random, hex, to_u64};
 use crate::checksum::Digest;
 use crate::clock::Seconds;
@@ -14,6 +14,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const MAGIC: [u8; 8] = *b"VFSVRFY\x01";
@@ -80,8 +81,20 @@ impl State {
         }
     }
 
+    /// Keeps how far the run came, and tells what that is good for.
+    pub(super) fn interrupted(&self, job: &Job<'_>) -> Error {
+        Error::Interrupted {
+            objects: job.notes.objects.load(Ordering::Relaxed),
+            next: if self.save(job) {
+                "the same command again goes on from there"
+            } else {
+                "the next run begins anew: there is no place to keep how far this one came"
+            },
+        }
+    }
+
     /// Keeps how far the run came; says whether there is a place for it.
-    pub(super) fn save(&self, job: &Job<'_>) -> bool {
+    fn save(&self, job: &Job<'_>) -> bool {
         let Some(path) = path(job) else { return false };
         let saved = write(&path, &encode(&self.good, self.began, &scope(job)));
         if let Err(error) = &saved {

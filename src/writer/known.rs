@@ -9,7 +9,7 @@ use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::quarantine::Quarantined;
 use crate::vault::{self, ChunkId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Chunks whose lost copies are remembered at most; of more, the copies stay lost, and `repair` finds them.
@@ -20,6 +20,8 @@ pub(super) struct Known {
     reader: Arc<Reader>,
     indexes: RwLock<Vec<Index>>,
     quarantined: Quarantined,
+    /// Packs that were found to be gone: a store over a network needs many requests to be sure.
+    gone: Mutex<HashSet<ObjectId>>,
     /// Packs that should hold a chunk and do not give it: they are healed by storing it again.
     lost: Mutex<HashMap<ChunkId, BTreeSet<ObjectId>>>,
 }
@@ -40,6 +42,7 @@ impl Known {
             reader,
             indexes: RwLock::new(indexes),
             quarantined,
+            gone: Mutex::default(),
             lost: Mutex::default(),
         })
     }
@@ -55,7 +58,7 @@ impl Known {
     /// The pack that holds a chunk of `plain_len` bytes.
     pub(super) fn find(&self, id: &ChunkId, plain_len: usize, hint: Option<ObjectId>) -> Result<Option<ObjectId>> {
         if let Some(pack) = hint {
-            if self.holds(ObjectType::Pack, &pack, id, Some(plain_len))? {
+            if !self.is_gone(&pack) && self.holds(ObjectType::Pack, &pack, id, Some(plain_len))? {
                 return Ok(Some(pack));
             }
             self.note_lost(id, &pack);
@@ -77,7 +80,7 @@ impl Known {
 
     /// Takes note if `pack`, which should hold a chunk that this session stored, does not.
     pub(super) fn note_replaced(&self, id: &ChunkId, plain_len: usize, pack: &ObjectId) -> Result<()> {
-        if !self.holds(ObjectType::Pack, pack, id, Some(plain_len))? {
+        if self.is_gone(pack) || !self.holds(ObjectType::Pack, pack, id, Some(plain_len))? {
             self.note_lost(id, pack);
         }
         Ok(())
@@ -85,7 +88,7 @@ impl Known {
 
     /// Says whether a page is where a parent's reference says.
     pub(super) fn has_page(&self, id: &ChunkId, pack: &ObjectId) -> Result<bool> {
-        let held = self.holds(ObjectType::MetaPack, pack, id, None)?;
+        let held = !self.is_gone(pack) && self.holds(ObjectType::MetaPack, pack, id, None)?;
         if !held {
             self.note_lost(id, pack);
         }
@@ -101,9 +104,18 @@ impl Known {
             Ok(footer) => Ok(footer.find(id).is_some_and(|record| {
                 plain_len.is_none_or(|plain_len| u64::from(record.plain_len) == to_u64(plain_len))
             })),
-            Err(chunk::Error::Missing { .. } | chunk::Error::Corrupt { .. }) => Ok(false),
+            Err(chunk::Error::Missing { .. }) => {
+                self.gone.lock().insert(*pack);
+                Ok(false)
+            }
+            Err(chunk::Error::Corrupt { .. }) => Ok(false),
             Err(error) => Err(Error::Lookup(error)),
         }
+    }
+
+    /// Says whether a pack that a parent names was gone before: it does not come back. One that an index names may be on its way.
+    fn is_gone(&self, pack: &ObjectId) -> bool {
+        self.gone.lock().contains(pack)
     }
 
     /// Takes note of a pack that should hold a chunk.

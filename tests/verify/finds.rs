@@ -91,8 +91,6 @@ fn a_flip_in_any_part_of_any_object_is_found_and_named() {
             let place = format!("{part} of {key}: {report:?}");
             assert!(report.is_damaged() && report.is_complete(), "{place}");
             assert!(report.findings.iter().any(|finding| finding.object == text), "{place}");
-            let lost = report.hurt.iter().map(|backup| backup.address.resource.kind.word());
-            let lost: BTreeSet<&str> = lost.collect();
             match part {
                 "header" | "hash" => assert_eq!(broken(&report), [("frame", Fate::Harmless)].into(), "{place}"),
                 "chunk" => {
@@ -114,7 +112,7 @@ fn a_flip_in_any_part_of_any_object_is_found_and_named() {
                 _ => assert_eq!(broken(&report), [("frame", Fate::Lost)].into(), "{place}"),
             }
             let named = part == "chunk" || part == "footer" || text.starts_with("backups/");
-            assert_eq!(!lost.is_empty(), named, "{place}");
+            assert_eq!(!report.hurt.is_empty(), named, "{place}");
             for backup in &report.hurt {
                 hurt_trees += usize::from(!backup.files.is_empty());
                 hurt_disks += usize::from(!backup.disks.is_empty());
@@ -272,7 +270,10 @@ fn one_backup_is_verified_with_the_packs_that_it_needs() {
     let scene = Scene::new();
     let tree = scene.vault.catalogue().unwrap();
     let address = |kind: &str| {
-        let (resource, points) = tree.iter().find(|(resource, _)| resource.kind.word() == kind).unwrap();
+        let (resource, points) = tree
+            .iter()
+            .find(|(resource, _)| resource.to_string().starts_with(kind))
+            .unwrap();
         resource.at(points[0])
     };
     let packs = scene.keys("packs/");

@@ -6,9 +6,10 @@ use crate::common::packs::{records, stored};
 use crate::scene::{Scene, everything, verify_vault};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vaultfs::repair::Copy;
 use vaultfs::store::memory::MemoryStore;
-use vaultfs::store::{Key, Store};
+use vaultfs::store::{Key, Result, Store};
 use vaultfs::vault::object::ObjectType;
 use vaultfs::vault::pack::Builder;
 use vaultfs::vault::pack_key;
@@ -47,15 +48,21 @@ fn the_next_backup_heals_a_damaged_chunk_for_the_old_one_too() {
 }
 
 #[test]
-fn damage_that_nobody_found_is_relied_upon_and_verify_is_what_ends_that() {
-    let scene = Scene::empty(5);
+fn a_backup_that_meets_damage_when_it_is_read_back_stores_the_chunk_again() {
+    let mut scene = Scene::empty(5);
+    // One chunk, so that it is the one that is read back.
+    scene.disk = disks::Sparse::new(9 * disks::CHUNK, vec![(disks::CHUNK, vec![7; 3000])]);
     let old = scene.back_up_disk().address;
-    damage(&scene, "packs/");
-    assert_eq!(scene.back_up_disk().manifest.sizes().new, 0);
-    assert!(!scene.reads_whole(&old));
-    scene.verify(Depth::Data);
-    assert!(scene.back_up_disk().manifest.sizes().new > 0);
-    assert!(scene.reads_whole(&old));
+    for (prefix, new) in [("packs/", disks::CHUNK), ("meta/", 0)] {
+        let sound = scene.objects();
+        damage(&scene, prefix);
+        assert!(!scene.reads_whole(&old));
+        // Nobody has verified, and the footer says that the chunk is there.
+        let report = scene.back_up_disk();
+        assert_eq!(report.manifest.sizes().new, new, "{prefix}");
+        assert!(scene.reads_whole(&old) && scene.reads_whole(&report.address));
+        scene.put_back(&sound);
+    }
 }
 
 #[test]
@@ -236,4 +243,63 @@ fn a_sound_vault_needs_no_repair_and_gets_none() {
         keys,
         "and verifying writes nothing"
     );
+}
+
+/// A store that damages packs of data as long as it is told to.
+struct Lying {
+    inner: MemoryStore,
+    lies: AtomicBool,
+}
+
+impl Store for Lying {
+    fn get(&self, key: &Key, limit: u64) -> Result<Vec<u8>> {
+        self.inner.get(key, limit)
+    }
+    fn read_range(&self, key: &Key, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.inner.read_range(key, offset, buf)
+    }
+    fn head(&self, key: &Key) -> Result<u64> {
+        self.inner.head(key)
+    }
+    fn put_new(&self, key: &Key, data: &[u8]) -> Result<()> {
+        let mut data = data.to_vec();
+        if key.as_str().starts_with("packs/") && self.lies.load(Ordering::Relaxed) {
+            data[70] ^= 1;
+        }
+        self.inner.put_new(key, &data)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Key>> {
+        self.inner.list(prefix)
+    }
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.inner.delete(key)
+    }
+    fn describe(&self) -> String {
+        "lying".to_owned()
+    }
+}
+
+#[test]
+fn a_backup_that_does_not_come_back_is_not_committed() {
+    let store = Arc::new(Lying {
+        inner: MemoryStore::new(),
+        lies: AtomicBool::new(true),
+    });
+    let vault = disks::new_vault(Arc::clone(&store) as Arc<dyn Store>);
+    // One chunk, so that it is the one that is read back.
+    let disk = disks::Sparse::new(9 * disks::CHUNK, vec![(disks::CHUNK, vec![7; 3000])]);
+    let clock = disks::Ticking::default();
+    let back_up = || disks::back_up(&vault, &disks::request("web", &[("vda", &disk)]), &clock);
+    let error = back_up().unwrap_err();
+    assert!(
+        matches!(&error, vaultfs::backup::Error::ReadBack { whose, .. } if whose == "vda"),
+        "{error}"
+    );
+    assert!(vault.catalogue().unwrap().is_empty());
+    assert_eq!(store.list("quarantine/").unwrap().len(), 2, "it was tried again");
+    store.lies.store(false, Ordering::Relaxed);
+    let report = back_up().unwrap();
+    assert_eq!(report.manifest.sizes().new, disks::CHUNK);
+    let found = verify_vault(&vault, &everything(Depth::Data)).unwrap();
+    assert!(found.hurt.is_empty());
 }
