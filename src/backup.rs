@@ -5,6 +5,7 @@ mod disk;
 mod files;
 mod hooks;
 mod pages;
+mod readback;
 
 pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
 pub use hooks::Hooks;
@@ -24,6 +25,7 @@ use crate::vault::{
     random_id,
 };
 use crate::writer::{self, Encoded, Writer, encode_checked, merge};
+use readback::ReadBack;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -45,7 +47,7 @@ pub enum Error {
     Write(#[from] writer::Error),
     /// The lease was lost, and with it something that the backup needs.
     #[error(transparent)]
-    Lease(lease::Error),
+    Lease(#[from] lease::Error),
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] image::Error),
@@ -64,6 +66,15 @@ pub enum Error {
         /// The system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// What was stored a moment ago does not come back.
+    #[error("{whose} was stored and does not come back: the store, its disks or this machine's memory are failing")]
+    ReadBack {
+        /// A disk or a file.
+        whose: String,
+        /// What came instead.
+        #[source]
+        source: image::Error,
     },
     /// A hook failed.
     #[error("the --{which} command {command:?} failed ({why})")]
@@ -111,15 +122,6 @@ impl Error {
     /// Says whether this error only reports that another thread failed.
     fn is_secondary(&self) -> bool {
         matches!(self, Self::Write(writer::Error::Stopped))
-    }
-}
-
-impl From<lease::Error> for Error {
-    fn from(error: lease::Error) -> Self {
-        match error {
-            lease::Error::Vault(error) => Self::Vault(error),
-            other => Self::Lease(other),
-        }
     }
 }
 
@@ -247,7 +249,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
         .before
         .as_ref()
         .map_or(Ok(()), |command| hooks::run("before", command, &variables("before")))
-        .and_then(|()| read(vault, request, environment));
+        .and_then(|()| read_again(vault, request, environment));
     let status = if read_in.is_ok() { "ok" } else { "failed" };
     let after = request
         .hooks
@@ -331,6 +333,17 @@ struct Read {
     lease: Arc<Lease>,
 }
 
+/// As [`read`]; once more if what was stored does not come back: it is in quarantine by then, and is stored anew.
+fn read_again(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
+    match read(vault, request, environment) {
+        Err(error @ Error::ReadBack { .. }) => {
+            environment.monitor.warn(&format!("{error}; the source is read again"));
+            read(vault, request, environment)
+        }
+        other => other,
+    }
+}
+
 /// Reads and stores what the request names.
 fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
     let now = || Point::from_seconds(environment.clock.now());
@@ -354,14 +367,14 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
             jobs: request.jobs.max(1),
         })
     };
+    let mut sources = Vec::new();
     let (context, content, excluded) = match &request.input {
         Input::Disks(inputs) => {
-            let mut sources = Vec::new();
             for input in inputs {
                 sources.push((input, (input.open)()?));
             }
             let context = open()?;
-            let disks = read_disks(&context, &reader, sources, parent.as_ref())?;
+            let disks = read_disks(&context, &reader, &sources, parent.as_ref())?;
             (context, Content::Disks(disks), 0)
         }
         Input::Tree(input) => {
@@ -375,6 +388,17 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
     };
     context.writer.finish()?;
     let mut manifest = manifest(request, content, request.at.unwrap_or(started));
+    let address = manifest.address()?;
+    let read_back = ReadBack::new(vault, &address, environment.monitor, started.seconds());
+    match &manifest.content {
+        Content::Disks(disks) => {
+            let pairs = disks.iter().zip(&sources);
+            pairs
+                .map(|(disk, (_, source))| read_back.disk(disk, source))
+                .collect::<Result<()>>()?;
+        }
+        Content::Tree(tree) => read_back.tree(tree)?,
+    }
     manifest.started = started.seconds();
     manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
     manifest.resource_id = match &parent {
@@ -392,7 +416,7 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
 fn read_disks(
     context: &Context<'_>,
     reader: &Arc<Reader>,
-    sources: Vec<(&DiskInput, Arc<dyn ReadAt>)>,
+    sources: &[(&DiskInput, Arc<dyn ReadAt>)],
     parent: Option<&(Address, Manifest)>,
 ) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();

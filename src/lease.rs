@@ -276,6 +276,15 @@ impl Lease {
         Ok(is_there)
     }
 
+    /// Says whether a pack of either type is in a mark that was seen.
+    #[must_use]
+    pub fn is_marked(&self, pack: &ObjectId) -> bool {
+        let marked = self.marked.read();
+        [ObjectType::Pack, ObjectType::MetaPack]
+            .iter()
+            .any(|object_type| marked.contains(&(*object_type, *pack)))
+    }
+
     /// Takes note of a pack written under this lease.
     pub fn note(&self, object_type: ObjectType, pack: &ObjectId) {
         self.used.lock().insert((object_type, *pack));

@@ -4,6 +4,7 @@
 
 pub mod access;
 mod catalogue;
+mod census;
 pub mod codec;
 pub mod config;
 pub mod index;
@@ -13,9 +14,11 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod map;
 pub mod mark;
+pub mod moved;
 pub mod name;
 pub mod object;
 pub mod pack;
+pub mod quarantine;
 pub mod record;
 pub mod tags;
 pub mod tree_page;

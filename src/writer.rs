@@ -19,7 +19,7 @@ use crate::vault::{self, ChunkId, Vault, index_key, pack_key, random_id};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use known::Known;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -123,6 +123,8 @@ pub struct Writer {
     checkpoint: Mutex<Option<Key>>,
     /// New pages of this session.
     fresh_pages: Mutex<HashMap<ChunkId, ObjectId>>,
+    /// Packs that lost a chunk, and the packs that have it now; recorded at the end.
+    moves: Mutex<BTreeSet<(ObjectId, ObjectId)>>,
     failure: Arc<Mutex<Option<vault::Error>>>,
     full: Sender<Full>,
     storers: Vec<JoinHandle<()>>,
@@ -159,6 +161,7 @@ impl Writer {
             fresh_limit: FRESH_LIMIT,
             checkpoint: Mutex::new(None),
             fresh_pages: Mutex::default(),
+            moves: Mutex::default(),
             failure,
             full,
             storers,
@@ -171,10 +174,32 @@ impl Writer {
     /// # Errors
     /// `Lookup` if the store fails; a pack that is damaged or gone just does not hold the chunk.
     pub fn find(&self, id: &ChunkId, plain_len: usize, hint: Option<ObjectId>) -> Result<Option<ObjectId>> {
-        if let Some(record) = self.fresh.lock().get(id) {
-            return Ok(Some(record.pack));
+        let fresh = self.fresh.lock().get(id).map(|record| record.pack);
+        let found = match fresh {
+            Some(pack) => {
+                // Not looked at: it is only asked whether it has to be healed.
+                if let Some(hint) = hint {
+                    self.known.note_replaced(id, plain_len, &hint)?;
+                }
+                Some(pack)
+            }
+            None => self.known.find(id, plain_len, hint)?,
+        };
+        if let Some(pack) = &found {
+            self.heal(id, pack);
         }
-        self.known.find(id, plain_len, hint)
+        Ok(found)
+    }
+
+    /// Takes note that `pack`, which should hold a chunk, does not give it: once the chunk is stored elsewhere, that is recorded.
+    pub fn note_lost(&self, id: &ChunkId, pack: &ObjectId) {
+        self.known.note_lost(id, pack);
+    }
+
+    fn heal(&self, id: &ChunkId, pack: &ObjectId) {
+        let lost = self.known.take_lost(id);
+        let moves = lost.into_iter().filter(|old| old != pack).map(|old| (old, *pack));
+        self.moves.lock().extend(moves);
     }
 
     /// Says whether a page is where a parent's reference says.
@@ -182,8 +207,7 @@ impl Writer {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn has_page(&self, page: &PageRef) -> Result<bool> {
-        self.known
-            .holds(ObjectType::MetaPack, &page.pack, &ChunkId(page.id), None)
+        self.known.has_page(&ChunkId(page.id), &page.pack)
     }
 
     /// Adds a data chunk, unless another thread just did; returns its pack and the stored bytes it added.
@@ -192,10 +216,13 @@ impl Writer {
     /// `Vault`, `Stopped`.
     pub fn add(&self, chunk: &Encoded<'_>) -> Result<(ObjectId, u64)> {
         let mut open = self.data.lock();
-        if let Some(record) = self.fresh.lock().get(&chunk.id) {
-            return Ok((record.pack, 0));
+        let fresh = self.fresh.lock().get(&chunk.id).map(|record| record.pack);
+        if let Some(pack) = fresh {
+            self.heal(&chunk.id, &pack);
+            return Ok((pack, 0));
         }
         let (pack, offset) = self.push(ObjectType::Pack, &mut open, chunk)?;
+        self.heal(&chunk.id, &pack);
         let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let (stored_len, plain_len) = (length(chunk.stored.len()), length(chunk.plain_len));
         let mut fresh = self.fresh.lock();
@@ -262,8 +289,10 @@ impl Writer {
 
     fn add_meta(&self, id: ChunkId, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
         let mut open = self.meta.lock();
-        if let Some(pack) = self.fresh_pages.lock().get(&id) {
-            return Ok((PageRef { id: id.0, pack: *pack }, 0));
+        let fresh = self.fresh_pages.lock().get(&id).copied();
+        if let Some(pack) = fresh {
+            self.heal(&id, &pack);
+            return Ok((PageRef { id: id.0, pack }, 0));
         }
         let (codec, stored) = encode_checked(id, encoded, level, &mut Vec::new())?;
         let chunk = Encoded {
@@ -274,6 +303,7 @@ impl Writer {
         };
         let (pack, _) = self.push(ObjectType::MetaPack, &mut open, &chunk)?;
         self.fresh_pages.lock().insert(id, pack);
+        self.heal(&id, &pack);
         Ok((PageRef { id: id.0, pack }, to_u64(stored.len())))
     }
 
@@ -323,7 +353,7 @@ impl Writer {
         Ok(Some(key))
     }
 
-    /// Stores what is still open and waits until every pack and the index are durable.
+    /// Stores what is still open, waits until every pack and the index are durable, and records which lost chunks they heal.
     ///
     /// # Errors
     /// The first error of any pack; then nothing may be committed that refers to this session's chunks.
@@ -347,6 +377,10 @@ impl Writer {
         }
         self.put_index(fresh.into_values().collect())?;
         self.replace_checkpoint(None);
+        // Last: what a record names is durable.
+        for (old, new) in std::mem::take(&mut *self.moves.lock()) {
+            self.vault.put_moved(&old, &new)?;
+        }
         Ok(())
     }
 }

@@ -182,7 +182,12 @@ impl Vault {
             other => other?,
         };
         if !self.remove_record(&key)? {
-            return Ok(Change::Already);
+            // Somebody else brought it back, or a prune has removed it to the last.
+            return match self.standing(address)? {
+                Standing::There => Ok(Change::Already),
+                Standing::Deleted => Err(deleted(address)),
+                Standing::Absent => Err(no_backup(address)),
+            };
         }
         // A prune writes what it is about to remove, then looks at the tombstones: it has seen that this one is gone, or is seen here.
         if !self.store().list(SWEEPS)?.is_empty() {

@@ -104,6 +104,18 @@ impl World {
         }
     }
 
+    /// The same world with the objects of another store.
+    pub(crate) fn over(&self, store: &dyn Store) -> Self {
+        let copy = MemoryStore::new();
+        for key in store.list("").unwrap() {
+            copy.put_new(&key, &store.get(&key, u64::MAX).unwrap()).unwrap();
+        }
+        Self {
+            store: Arc::new(copy),
+            ..self.fork()
+        }
+    }
+
     /// The vault, past all turns.
     pub(crate) fn vault(&self) -> Vault {
         Vault::open(Arc::<MemoryStore>::clone(&self.store)).unwrap()
@@ -122,7 +134,7 @@ impl World {
         &self,
         actor: usize,
         work: impl FnOnce(&Hand) -> T + Send + 'static,
-    ) -> std::thread::JoinHandle<T> {
+    ) -> std::thread::JoinHandle<Option<T>> {
         self.steps.enter(actor);
         let gate = Gate {
             inner: Arc::clone(&self.store),
@@ -135,11 +147,10 @@ impl World {
             Arc::clone(&self.model),
         );
         std::thread::spawn(move || {
-            let end = End(&steps, actor);
-            let vault = Vault::open(Arc::new(gate)).unwrap();
-            let result = work(&Hand { vault, clock, model });
-            drop(end);
-            result
+            let _end = End(&steps, actor);
+            // One that is killed before it has begun does nothing.
+            let vault = Vault::open(Arc::new(gate)).ok()?;
+            Some(work(&Hand { vault, clock, model }))
         })
     }
 

@@ -51,12 +51,12 @@ impl Scene {
 /// What a writer stores in these tests: chunks of the deleted backup, of the one that stays, and new ones.
 const WRITTEN: [u8; 5] = [1, 2, 4, 7, 8];
 
-fn writer(world: &World, actor: usize) -> JoinHandle<bool> {
+fn writer(world: &World, actor: usize) -> JoinHandle<Option<bool>> {
     world.start(actor, move |hand| hand.back_up(&format!("new-{actor}"), &WRITTEN).is_ok())
 }
 
 /// So many prunes in a row that whatever is marked in the first is removed in the last.
-fn pruner(world: &World, actor: usize) -> JoinHandle<usize> {
+fn pruner(world: &World, actor: usize) -> JoinHandle<Option<usize>> {
     world.start(actor, |hand| (0..3).filter(|_| hand.prune(AT_ONCE).is_ok()).count())
 }
 
@@ -111,7 +111,7 @@ fn a_backup_beside_a_prune_that_removes_is_whole_in_every_order() {
     let base = Scene::marked();
     let write = |scene: &Scene| drop(writer(&scene.world, A));
     let prune = |scene: &Scene| drop(pruner(&scene.world, B));
-    let orders = two_switches(&base, (&write, &prune), (1, 3), &settle);
+    let orders = two_switches(&base, (&write, &prune), (1, 4), &settle);
     println!("{orders} orders");
     assert!(orders > 400, "{orders}");
 }
@@ -121,7 +121,7 @@ fn a_backup_beside_a_prune_that_marks_is_whole_in_every_order() {
     let base = Scene::unmarked();
     let write = |scene: &Scene| drop(writer(&scene.world, B));
     let prune = |scene: &Scene| drop(pruner(&scene.world, A));
-    let orders = two_switches(&base, (&prune, &write), (3, 1), &settle);
+    let orders = two_switches(&base, (&prune, &write), (4, 1), &settle);
     println!("{orders} orders");
     assert!(orders > 400, "{orders}");
 }
@@ -151,7 +151,7 @@ fn a_backup_that_slept_for_hours_while_a_prune_went_on_is_whole_or_was_never_the
             scene.world.run(B, 40, &story);
             scene.world.run(A, ALL, &story);
             scene.world.run(B, ALL, &story);
-            if written.join().unwrap() {
+            if written.join().unwrap() == Some(true) {
                 committed += 1;
             } else {
                 refused += 1;
@@ -175,7 +175,7 @@ fn a_sleeping_writer_and_a_prune_at_every_operation_of_its_removal() {
     let mut orders = 0;
     // The last operations of a backup are those that decide.
     for first in alone.saturating_sub(14)..=alone {
-        for second in (0..90).step_by(2) {
+        for second in (0..90).step_by(3) {
             let scene = base.fork();
             let story = || format!("asleep after {first} of {alone}, awake after {second} operations of the second prune");
             let _ = writer(&scene.world, A);
@@ -201,9 +201,9 @@ fn a_backup_brought_back_beside_a_prune_is_whole_or_was_not_brought_back() {
             drop(scene.world.start(A, move |hand| hand.undelete(&address, &DELETED).is_ok()));
         };
         let prune = |scene: &Scene| drop(pruner(&scene.world, B));
-        let orders = two_switches(&base, (&undelete, &prune), (1, 1), &settle);
+        let orders = two_switches(&base, (&undelete, &prune), (1, 2), &settle);
         println!("{orders} orders");
-        assert!(orders > 300, "{orders}");
+        assert!(orders > 150, "{orders}");
     }
 }
 
@@ -219,7 +219,7 @@ fn a_backup_deleted_and_brought_back_beside_a_prune_keeps_its_time() {
         }));
     };
     let prune = |scene: &Scene| drop(pruner(&scene.world, B));
-    two_switches(&base, (&again, &prune), (1, 4), &settle);
+    two_switches(&base, (&again, &prune), (2, 5), &settle);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn two_prunes_at_once_remove_nothing_that_is_needed() {
     let base = Scene::marked();
     let first = |scene: &Scene| drop(pruner(&scene.world, A));
     let second = |scene: &Scene| drop(pruner(&scene.world, B));
-    let orders = two_switches(&base, (&first, &second), (4, 4), &settle);
+    let orders = two_switches(&base, (&first, &second), (6, 6), &settle);
     println!("{orders} orders");
 }
 
