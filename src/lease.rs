@@ -72,6 +72,8 @@ pub enum Kind {
     Verify,
     /// Stores again what is damaged.
     Repair,
+    /// Stores again what is needed of packs that mostly are not; a part of a prune.
+    Repack,
 }
 
 impl Kind {
@@ -85,6 +87,7 @@ impl Kind {
             Self::Mount => "mount",
             Self::Verify => "verify",
             Self::Repair => "repair",
+            Self::Repack => "repack",
         }
     }
 
@@ -92,7 +95,7 @@ impl Kind {
     #[must_use]
     pub fn writes(self) -> bool {
         match self {
-            Self::Backup | Self::Copy | Self::Repair => true,
+            Self::Backup | Self::Copy | Self::Repair | Self::Repack => true,
             Self::Prune | Self::Mount | Self::Verify => false,
         }
     }
@@ -324,7 +327,10 @@ impl Lease {
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            self.vault().store().delete(&manifest_key(&address)?).map_err(vault::Error::from)?;
+            self.vault()
+                .store()
+                .delete(&manifest_key(&address)?)
+                .map_err(vault::Error::from)?;
             return Err(error);
         }
         Ok(())
@@ -332,7 +338,10 @@ impl Lease {
 
     /// Takes a new lease for one that is lost.
     fn take_again(&self) -> Result<()> {
-        log::warn!("the lease on {} was lost; what relies on it is looked at again", self.vault().store().describe());
+        log::warn!(
+            "the lease on {} was lost; what relies on it is looked at again",
+            self.vault().store().describe()
+        );
         let marked = {
             let mut state = self.held.state.lock();
             *state = State::new()?;
@@ -495,7 +504,10 @@ fn start_renewal(held: &Arc<Held>) -> Option<(Sender<()>, JoinHandle<()>)> {
     let work = move || {
         while stopped.recv_timeout(RENEWAL) == Err(RecvTimeoutError::Timeout) {
             if let Err(error) = held.renew() {
-                log::warn!("the lease on {} could not be renewed: {error}", held.vault.store().describe());
+                log::warn!(
+                    "the lease on {} could not be renewed: {error}",
+                    held.vault.store().describe()
+                );
             }
         }
     };
@@ -507,7 +519,10 @@ fn list_packs(vault: &Vault) -> Result<HashSet<Pack>> {
     let mut packs = HashSet::new();
     for (prefix, object_type) in [("packs/", ObjectType::Pack), ("meta/", ObjectType::MetaPack)] {
         for key in vault.store().list(prefix).map_err(vault::Error::from)? {
-            let id = key.as_str().rsplit_once('/').and_then(|(_, id)| crate::bytes::unhex(id));
+            let id = key
+                .as_str()
+                .rsplit_once('/')
+                .and_then(|(_, id)| crate::bytes::unhex(id));
             packs.extend(id.map(|id| (object_type, id)));
         }
     }
@@ -530,9 +545,13 @@ pub struct Seen {
 pub fn all(vault: &Vault) -> vault::Result<Vec<Seen>> {
     let mut names = Vec::new();
     for key in vault.store().list(LEASES)? {
-        names.push(Name::of(&key).ok_or_else(|| vault::Error::Corrupt {
-            object: key.to_string(),
-            what: "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there".to_owned(),
+        names.push(Name::of(&key).ok_or_else(|| {
+            vault::Error::Corrupt {
+                object: key.to_string(),
+                what:
+                    "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there"
+                        .to_owned(),
+            }
         })?);
     }
     names.sort_unstable();

@@ -9,6 +9,7 @@ mod gather;
 mod listing;
 mod needs;
 mod plan;
+mod repack;
 mod sweep;
 mod writers;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How long a deleted backup can be brought back.
     pub keep_deleted: Duration,
+    /// Packs of which less than so many per cent are needed are repacked; 0 for none.
+    pub repack_below: u8,
 }
 
 /// Whether anything is changed.
@@ -115,6 +118,10 @@ pub struct Report {
     pub waiting: Vec<Waiting>,
     /// Traces of programs that were killed.
     pub litter: u64,
+    /// Packs of which little is needed, as they are; the next prune marks them.
+    pub repacked: Amount,
+    /// Stored bytes of what is needed of them, which is stored again.
+    pub repacked_needed: u64,
 }
 
 /// Prunes a vault.
@@ -136,10 +143,18 @@ pub fn run(vault: &Vault, settings: Settings, mode: Mode, environment: Environme
     let marks = prune.marks()?;
     let leases = prune.leases()?;
     let facts = prune.gather(marks, &leases)?;
-    let report = prune.report(&facts)?;
+    let mut report = prune.report(&facts)?;
+    let repack = repack::plan(&prune, &facts, settings.repack_below)?;
+    if let Some(plan) = &repack {
+        (report.repacked, report.repacked_needed) = (plan.packs, plan.needed_bytes);
+    }
     match mode {
         Mode::DryRun => Ok(report),
-        Mode::Run => sweep::run(&prune, facts, report),
+        Mode::Run => {
+            let report = sweep::run(&prune, &facts, report)?;
+            repack.map_or(Ok(0), |plan| repack::run(&prune, &facts, &plan))?;
+            Ok(report)
+        }
     }
 }
 

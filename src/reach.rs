@@ -13,7 +13,7 @@ use crate::vault::map::{Entry, LIST_PAGES, Layout, Page, PageList, PageRef};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Footer;
 use crate::vault::{Address, ChunkId, Manifest, pack_key, tree_page};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -120,6 +120,8 @@ pub struct Walk {
     objects: HashMap<Object, Uses>,
     /// By group; the number of the last one is the length.
     groups: Vec<Needed>,
+    /// Where chunks of a pack were stored again; those are the ones that count.
+    moves: BTreeMap<ObjectId, Vec<ObjectId>>,
 }
 
 /// A page that is still to be read.
@@ -149,8 +151,19 @@ struct Found<'a, T> {
     object: Object,
     /// Records of the pack.
     records: usize,
-    references: &'a [T],
+    references: Vec<&'a T>,
     places: Vec<(u32, u32)>,
+}
+
+impl<T> Found<'_, T> {
+    fn new(object: Object, footer: &Footer) -> Self {
+        Self {
+            object,
+            records: footer.records().len(),
+            references: Vec::new(),
+            places: Vec::new(),
+        }
+    }
 }
 
 impl Walk {
@@ -163,7 +176,14 @@ impl Walk {
             jobs: if reader.is_remote() { REMOTE_JOBS } else { cores },
             objects: HashMap::new(),
             groups: vec![Needed::default()],
+            moves: BTreeMap::new(),
         }
+    }
+
+    /// Counts chunks that were stored again in packs that are there where they are now, and not where their pages say.
+    #[must_use]
+    pub fn following(self, moves: BTreeMap<ObjectId, Vec<ObjectId>>) -> Self {
+        Self { moves, ..self }
     }
 
     /// Begins the next group; returns how many there were before, which is its place among [`groups`](Self::groups).
@@ -234,7 +254,7 @@ impl Walk {
         for found in self.find(ObjectType::MetaPack, &leads.pages, Node::entry)? {
             for (node, place) in found.references.iter().zip(&found.places) {
                 if self.note(found.object, found.records, *place) {
-                    waiting.push(*node);
+                    waiting.push(**node);
                 }
             }
         }
@@ -249,23 +269,55 @@ impl Walk {
         entry: fn(&T) -> Entry,
     ) -> chunk::Result<Vec<Found<'a, T>>> {
         let packs: Vec<&[T]> = references.chunk_by(|a, b| entry(a).pack == entry(b).pack).collect();
-        in_threads(self.jobs, &packs, |references| {
-            let pack = references.first().map(|first| entry(first).pack).unwrap_or_default();
+        let found = in_threads(self.jobs, &packs, |references| {
+            self.find_in_one(object_type, references, entry)
+        })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Finds the records of references that name the same pack, in it and in those in which chunks of it were stored again.
+    fn find_in_one<'a, T>(
+        &self,
+        object_type: ObjectType,
+        references: &'a [T],
+        entry: fn(&T) -> Entry,
+    ) -> chunk::Result<Vec<Found<'a, T>>> {
+        let hint = references.first().map(|first| entry(first).pack).unwrap_or_default();
+        let mut found: Vec<Found<'a, T>> = Vec::new();
+        let mut rest: Vec<&T> = references.iter().collect();
+        let again = self.moves.get(&hint).into_iter().flatten();
+        for pack in again.chain([&hint]) {
+            let footer = match self.reader.footer(object_type, pack) {
+                Ok(footer) => footer,
+                Err(error) if error.is_loss() => continue,
+                Err(error) => return Err(error),
+            };
+            let mut here = Found::new((object_type, *pack), &footer);
+            rest.retain(|reference| match place(&footer, &entry(reference).id) {
+                Some(place) => {
+                    here.references.push(*reference);
+                    here.places.push(place);
+                    false
+                }
+                None => true,
+            });
+            found.push(here);
+        }
+        // Moved since the records were listed, or nobody listed them; if it is nowhere, that is the error.
+        for reference in rest {
+            let Entry { id, .. } = entry(reference);
+            let (pack, _) = self.reader.locate(object_type, &id, &hint)?;
             let footer = self.reader.footer(object_type, &pack)?;
-            let place = |reference: &T| {
-                let id = entry(reference).id;
-                place(&footer, &id).ok_or_else(|| chunk::Error::Missing {
+            let mut here = Found::new((object_type, pack), &footer);
+            here.places
+                .push(place(&footer, &id).ok_or_else(|| chunk::Error::Missing {
                     object: key_text(object_type, &pack),
                     what: format!("chunk {id}"),
-                })
-            };
-            Ok(Found {
-                object: (object_type, pack),
-                records: footer.records().len(),
-                references,
-                places: references.iter().map(place).collect::<chunk::Result<_>>()?,
-            })
-        })
+                })?);
+            here.references.push(reference);
+            found.push(here);
+        }
+        Ok(found)
     }
 
     /// Says whether the group has come here for the first time.

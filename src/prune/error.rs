@@ -2,7 +2,7 @@
 
 use crate::clock::{Seconds, rfc3339};
 use crate::vault::{self, Address};
-use crate::{chunk, lease};
+use crate::{chunk, lease, writer};
 
 /// Why nothing, or not everything, was pruned. Whatever the reason, no backup lost anything.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +65,27 @@ pub enum Error {
         what: &'static str,
     },
     /// A deleted backup that was about to be removed was brought back or protected.
-    #[error("backup {address} was about to be removed, and is not deleted or is protected now; it stays; run this again")]
+    #[error(
+        "backup {address} was about to be removed, and is not deleted or is protected now; it stays; run this again"
+    )]
     Changed {
         /// The backup.
         address: Address,
     },
+    /// A chunk that is needed could not be read to be stored again.
+    #[error(
+        "{key} could not be repacked; it stays as it is, and nothing else was changed; look at it with `vaultfs verify`"
+    )]
+    Repack {
+        /// The pack.
+        key: String,
+        /// Why.
+        #[source]
+        source: chunk::Error,
+    },
+    /// The new packs could not be written.
+    #[error("what is needed of packs could not be stored again; they stay as they are")]
+    Write(#[from] writer::Error),
     /// Clocks disagree.
     #[error(
         "object {object} is from {}, and here it is {}: one of the two clocks is wrong, and nothing is removed; set it right",
@@ -85,7 +101,9 @@ pub enum Error {
         now: Seconds,
     },
     /// Another prune is under way.
-    #[error("another prune is under way ({0}); wait until it has ended; if it was killed, that is found out within an hour")]
+    #[error(
+        "another prune is under way ({0}); wait until it has ended; if it was killed, that is found out within an hour"
+    )]
     Busy(String),
     /// This prune gave no sign of life for so long that another one may have taken its place.
     #[error("the lease of this prune was lost (this machine was suspended, or cut off from the vault); run it again")]

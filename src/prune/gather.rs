@@ -3,6 +3,7 @@
 use super::listing::{Listing, untrue};
 use super::needs::{Packs, Tolerance, Walk};
 use super::plan::{self, Classes, Deleted, Needs, Now, Sweep, Wait};
+use super::repack;
 use super::writers::{self, Dead, describe};
 use super::{Error, Prune, Result, Waiting};
 use crate::chunk::Reader;
@@ -63,14 +64,20 @@ impl Prune<'_> {
                     marks.good.insert(id, mark);
                 }
                 Err(error @ vault::Error::Corrupt { .. }) => {
-                    self.environment.monitor.warn(&format!("{error}; nothing is removed by it"));
+                    self.environment
+                        .monitor
+                        .warn(&format!("{error}; nothing is removed by it"));
                     marks.bad.push(id);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         let now = self.environment.clock.now();
-        match marks.good.iter().find(|(_, mark)| mark.at > now.saturating_add(plan::SKEW)) {
+        match marks
+            .good
+            .iter()
+            .find(|(_, mark)| mark.at > now.saturating_add(plan::SKEW))
+        {
             Some((id, mark)) => Err(Error::Skew {
                 object: vault::mark::mark_key(id)?.to_string(),
                 at: mark.at,
@@ -204,7 +211,11 @@ impl Prune<'_> {
     /// Makes sure that every backup is listed that was there when a mark was made, and was not removed by one since.
     fn check_backups(&self, listing: &Listing, marks: &Marks) -> Result<()> {
         for mark in marks.good.values() {
-            for address in mark.backups.iter().filter(|address| !listing.backups.contains(*address)) {
+            for address in mark
+                .backups
+                .iter()
+                .filter(|address| !listing.backups.contains(*address))
+            {
                 let removed = |mark: &Mark| mark.purge.binary_search(address).is_ok();
                 if marks.good.values().any(removed) {
                     continue;
@@ -250,10 +261,13 @@ impl Prune<'_> {
 
     /// Walks through every backup that is not removed in this run.
     fn needs(&self, listing: &Listing, classes: &Classes) -> Result<Needs> {
-        let mut walk = Walk::new(Reader::new(self.vault.clone(), READER_CACHE), self.environment);
+        let reader = Reader::new(self.vault.clone(), READER_CACHE);
+        let mut walk = Walk::new(reader, self.environment, repack::moves(listing));
         self.environment.monitor.begin("looking at backups", 0);
-        let (deleted, there): (Vec<&Address>, Vec<&Address>) =
-            classes.kept.iter().partition(|address| listing.deleted.contains(*address));
+        let (deleted, there): (Vec<&Address>, Vec<&Address>) = classes
+            .kept
+            .iter()
+            .partition(|address| listing.deleted.contains(*address));
         for (number, address) in (1u64..).zip(&there) {
             self.check()?;
             walk.add(address, Tolerance::None)?;
@@ -270,7 +284,8 @@ impl Prune<'_> {
         }
         self.environment.monitor.end();
         let expired = with_moved(walk.packs(), listing);
-        Ok(Needs { kept, expired })
+        let named = walk.named().clone();
+        Ok(Needs { kept, expired, named })
     }
 
     /// Makes sure that every pack is listed that a backup needs.

@@ -6,8 +6,8 @@ use crate::chunk::{self, Reader};
 use crate::vault::item::{ChunkRef, Key, Kind};
 use crate::vault::map::{Page, PageList, PageRef};
 use crate::vault::object::{ObjectId, ObjectType};
-use crate::vault::{self, Address, Content, Disk, Manifest, pack_key, tree_page};
-use std::collections::HashSet;
+use crate::vault::{self, Address, ChunkId, Content, Disk, Manifest, pack_key, tree_page};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,14 +30,24 @@ pub(super) struct Walk<'a> {
     tolerance: Tolerance,
     pages: HashSet<PageRef>,
     packs: Packs,
+    /// Where chunks of a pack were stored again, in packs that are there.
+    moves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// Packs that pages name, whether they are needed or chunks of theirs were stored again.
+    named: HashSet<ObjectId>,
 }
 
 impl<'a> Walk<'a> {
     /// Starts with no backup.
-    pub(super) fn new(reader: Arc<Reader>, environment: Environment<'a>) -> Self {
+    pub(super) fn new(
+        reader: Arc<Reader>,
+        environment: Environment<'a>,
+        moves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    ) -> Self {
         Self {
             reader,
             environment,
+            moves,
+            named: HashSet::new(),
             tolerance: Tolerance::None,
             pages: HashSet::new(),
             packs: Packs::new(),
@@ -48,8 +58,12 @@ impl<'a> Walk<'a> {
     pub(super) fn add(&mut self, address: &Address, tolerance: Tolerance) -> Result<()> {
         self.tolerance = tolerance;
         let manifest = match self.reader.vault().load(address) {
-            Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. })) if tolerance == Tolerance::Damage => {
-                self.environment.monitor.warn(&format!("deleted backup {address}: {error}"));
+            Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. }))
+                if tolerance == Tolerance::Damage =>
+            {
+                self.environment
+                    .monitor
+                    .warn(&format!("deleted backup {address}: {error}"));
                 return Ok(());
             }
             other => other.map_err(|source| Error::Manifest {
@@ -79,6 +93,29 @@ impl<'a> Walk<'a> {
         &self.packs
     }
 
+    /// The packs that pages name.
+    pub(super) fn named(&self) -> &HashSet<ObjectId> {
+        &self.named
+    }
+
+    /// Takes note of a chunk that is needed: of the pack that it was stored in again, or else of the one that its page names.
+    fn refer(&mut self, id: &ChunkId, pack: ObjectId) -> Result<(), Failure> {
+        self.named.insert(pack);
+        for new in self.moves.get(&pack).into_iter().flatten() {
+            match self.reader.footer(ObjectType::Pack, new) {
+                Ok(footer) if footer.find(id).is_some() => {
+                    self.packs.insert((ObjectType::Pack, *new));
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) if error.is_loss() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.packs.insert((ObjectType::Pack, pack));
+        Ok(())
+    }
+
     fn content(&mut self, manifest: &Manifest) -> Result<(), Failure> {
         match &manifest.content {
             Content::Disks(disks) => disks.iter().try_for_each(|disk| self.disk(disk)),
@@ -104,7 +141,9 @@ impl<'a> Walk<'a> {
             Err(Failure::Read(error @ (chunk::Error::Corrupt { .. } | chunk::Error::Missing { .. })))
                 if self.tolerance == Tolerance::Damage =>
             {
-                self.environment.monitor.warn(&format!("a deleted backup is damaged: {error}"));
+                self.environment
+                    .monitor
+                    .warn(&format!("a deleted backup is damaged: {error}"));
                 Ok(None)
             }
             other => other.map(Some),
@@ -124,7 +163,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let count = layout.list_pages(number);
-            let list = self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+            let list =
+                self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
             let Some(list) = list else { continue };
             let first = number.saturating_mul(crate::bytes::to_u64(vault::map::LIST_PAGES));
             for (number, place) in (first..).zip(&list.0) {
@@ -139,10 +179,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let page = self.read(|| Page::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
-        let packs = page.iter().flat_map(Page::entries).flatten();
-        let packs = packs.map(|entry| (ObjectType::Pack, entry.pack));
-        self.packs.extend(packs);
-        Ok(())
+        let entries = page.iter().flat_map(Page::entries).flatten();
+        entries
+            .into_iter()
+            .try_for_each(|entry| self.refer(&entry.id, entry.pack))
     }
 
     fn tree(&mut self, root: PageRef, height: u8) -> Result<(), Failure> {
@@ -156,9 +196,7 @@ impl<'a> Walk<'a> {
                 match (name, level.checked_sub(1)) {
                     (Below::Page(place), Some(level)) => waiting.push((place, level)),
                     (Below::Page(place), None) => return Err(damaged(&place)),
-                    (Below::Pack(pack), _) => {
-                        self.packs.insert((ObjectType::Pack, pack));
-                    }
+                    (Below::Chunk(id, pack), _) => self.refer(&id, pack)?,
                 }
             }
         }
@@ -169,7 +207,7 @@ impl<'a> Walk<'a> {
 /// What a page of a tree refers to.
 enum Below {
     Page(PageRef),
-    Pack(ObjectId),
+    Chunk(ChunkId, ObjectId),
 }
 
 /// What a page of a tree of this level refers to; `None` if it breaks the format.
@@ -183,7 +221,8 @@ fn below(data: &[u8], level: u8) -> Option<Vec<Below>> {
         }
         let (key, value) = page.entry(number)?;
         if Key::decode(key)?.kind == Kind::Chunk {
-            found.push(Below::Pack(ChunkRef::decode(value)?.pack));
+            let chunk = ChunkRef::decode(value)?;
+            found.push(Below::Chunk(chunk.id, chunk.pack));
         }
     }
     Some(found)

@@ -133,6 +133,8 @@ pub(super) struct Needs {
     pub(super) kept: HashSet<(ObjectType, ObjectId)>,
     /// By those and by deleted backups that are not removed in this run.
     pub(super) expired: HashSet<(ObjectType, ObjectId)>,
+    /// Packs of data that pages of all these name, also if what they name was stored again elsewhere.
+    pub(super) named: HashSet<ObjectId>,
 }
 
 impl Needs {
@@ -191,11 +193,16 @@ pub(super) fn mark(
     (sweeps, others): (&[Sweep], &[&Mark]),
     now: &Now,
 ) -> Mark {
-    let removed: HashSet<(ObjectType, ObjectId)> = sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
+    let removed: HashSet<(ObjectType, ObjectId)> =
+        sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
     let garbage = |object_type: ObjectType| {
         let is_free = |pack: &&ObjectId| {
             let name = (object_type, **pack);
-            let is_marked = || others.iter().any(|mark| mark.packs_of(object_type).binary_search(pack).is_ok());
+            let is_marked = || {
+                others
+                    .iter()
+                    .any(|mark| mark.packs_of(object_type).binary_search(pack).is_ok())
+            };
             !needs.kept.contains(&name) && !removed.contains(&name) && !is_marked()
         };
         let packs = listing.packs_of(object_type).iter().filter(is_free);

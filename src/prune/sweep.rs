@@ -45,7 +45,7 @@ impl Remover<'_> {
 }
 
 /// Acts upon the marks that are due, and stores the new one.
-pub(super) fn run(prune: &Prune<'_>, facts: Facts, mut report: Report) -> Result<Report> {
+pub(super) fn run(prune: &Prune<'_>, facts: &Facts, mut report: Report) -> Result<Report> {
     let mut remover = Remover { prune, looked: None };
     for address in &report.purged {
         purge(&mut remover, address)?;
@@ -59,15 +59,15 @@ pub(super) fn run(prune: &Prune<'_>, facts: Facts, mut report: Report) -> Result
         }
     }
     prune.environment.monitor.end();
-    report.indexes = rewrite_indexes(&mut remover, &facts, &removed)?;
-    forget(&mut remover, &facts, &removed)?;
+    report.indexes = rewrite_indexes(&mut remover, facts, &removed)?;
+    forget(&mut remover, facts, &removed)?;
     for address in &report.purged {
         forget_backup(&mut remover, address)?;
     }
     for sweep in &facts.sweeps {
         end(&mut remover, &sweep.mark)?;
     }
-    report.litter = tidy(&mut remover, &facts)?;
+    report.litter = tidy(&mut remover, facts)?;
     if !facts.mark.is_empty() {
         prune.check()?;
         prune.vault.put_mark(&random_id()?, &facts.mark)?;
@@ -93,7 +93,12 @@ fn purge(remover: &mut Remover<'_>, address: &Address) -> Result<()> {
 fn forget_backup(remover: &mut Remover<'_>, address: &Address) -> Result<()> {
     let vault = remover.prune.vault;
     let mut keys = vec![Key::new(format!("{PINS}{address}")).map_err(vault::Error::from)?];
-    keys.extend(vault.store().list(&format!("{LOCKS}{address}/")).map_err(vault::Error::from)?);
+    keys.extend(
+        vault
+            .store()
+            .list(&format!("{LOCKS}{address}/"))
+            .map_err(vault::Error::from)?,
+    );
     // The tombstone last: until then the address names a deleted backup.
     keys.push(deleted_key(address)?);
     for key in keys {
@@ -159,7 +164,9 @@ fn forget(remover: &mut Remover<'_>, facts: &Facts, removed: &HashSet<ObjectId>)
             .any(|object_type| facts.needs.has(&(*object_type, *pack)))
     };
     for (old, new) in &listing.moved {
-        if !is_there(old) && !is_needed(old) {
+        let leads_nowhere = !is_there(new);
+        let is_followed = is_there(old) || is_needed(old) || facts.needs.named.contains(old);
+        if leads_nowhere || !is_followed {
             let key = format!("moved/{}/{}", crate::bytes::hex(old), crate::bytes::hex(new));
             remover.remove(&Key::new(key).map_err(vault::Error::from)?)?;
         }

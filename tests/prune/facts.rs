@@ -52,7 +52,11 @@ enum Lie {
     /// It ends after so many keys.
     Cut(usize),
     /// A run of keys is left out, in one listing of the whole vault or in all.
-    Gap { at: usize, len: usize, once: bool },
+    Gap {
+        at: usize,
+        len: usize,
+        once: bool,
+    },
     /// A run of keys comes twice.
     Repeated(usize),
     /// As it was before the prune began.
@@ -119,7 +123,12 @@ impl Store for Liar {
 #[test]
 fn listings_that_lie_cost_no_object_that_is_needed() {
     let count = Scene::new().world.store.list("").unwrap().len();
-    let mut lies = vec![Lie::Empty, Lie::Stale, Lie::Failed(ErrorKind::TimedOut), Lie::Failed(ErrorKind::Other)];
+    let mut lies = vec![
+        Lie::Empty,
+        Lie::Stale,
+        Lie::Failed(ErrorKind::TimedOut),
+        Lie::Failed(ErrorKind::Other),
+    ];
     lies.extend((0..count).map(Lie::Cut));
     lies.extend((0..count).map(Lie::Repeated));
     for at in 0..count + 2 {
@@ -139,10 +148,20 @@ fn listings_that_lie_cost_no_object_that_is_needed() {
         });
         let ended = scene.prune_on(Arc::<Liar>::clone(&liar));
         scene.world.check(&|| format!("{lie:?}"));
-        let harmless = |key: &Key| ["leases/", "sweeps/"].iter().any(|prefix| key.as_str().starts_with(prefix));
+        let harmless = |key: &Key| {
+            ["leases/", "sweeps/"]
+                .iter()
+                .any(|prefix| key.as_str().starts_with(prefix))
+        };
         if ended.is_err() {
             noticed += 1;
-            let removed: Vec<Key> = liar.deleted.lock().iter().filter(|key| !harmless(key)).cloned().collect();
+            let removed: Vec<Key> = liar
+                .deleted
+                .lock()
+                .iter()
+                .filter(|key| !harmless(key))
+                .cloned()
+                .collect();
             assert_eq!(removed, Vec::<Key>::new(), "{lie:?}: it fails and removes");
         } else {
             // What it did not notice is what does not matter: that garbage is left out, or an index, or what is gone anyway.
@@ -159,16 +178,26 @@ fn a_backup_that_is_not_listed_any_more_stops_a_prune_if_it_is_there() {
     let scene = Scene::new();
     // The listing lacks the whole resource: its manifest, and the packs that only it needs look like garbage.
     let keys = scene.world.store.list("").unwrap();
-    let at = keys.iter().position(|key| key.as_str().starts_with("backups/servers/one/")).unwrap();
+    let at = keys
+        .iter()
+        .position(|key| key.as_str().starts_with("backups/servers/one/"))
+        .unwrap();
     let liar = Liar {
         inner: Arc::clone(&scene.world.store),
-        lie: Lie::Gap { at, len: 1, once: false },
+        lie: Lie::Gap {
+            at,
+            len: 1,
+            once: false,
+        },
         before: Vec::new(),
         told: AtomicBool::new(false),
         deleted: Mutex::default(),
     };
     let error = scene.prune_on(Arc::new(liar)).unwrap_err();
-    assert!(matches!(&error, Error::Untrue { key, .. } if key.contains("servers/one")), "{error}");
+    assert!(
+        matches!(&error, Error::Untrue { key, .. } if key.contains("servers/one")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -193,7 +222,9 @@ fn every_operation_of_a_prune_may_fail_once_or_for_ever() {
                 let scene = Scene::new();
                 let store = MemoryStore::new();
                 for key in scene.world.store.list("").unwrap() {
-                    store.put_new(&key, &scene.world.store.get(&key, u64::MAX).unwrap()).unwrap();
+                    store
+                        .put_new(&key, &scene.world.store.get(&key, u64::MAX).unwrap())
+                        .unwrap();
                 }
                 let faulty = Arc::new(FaultStore::new(store));
                 let vault = Vault::open(Arc::<FaultStore<MemoryStore>>::clone(&faulty)).unwrap();
@@ -227,6 +258,7 @@ fn clocks_that_jump_remove_nothing_before_its_time() {
     let patient = Settings {
         grace: DAY,
         keep_deleted: 7 * DAY,
+        repack_below: 50,
     };
     let world = World::new();
     let hand = world.hand();
@@ -246,7 +278,10 @@ fn clocks_that_jump_remove_nothing_before_its_time() {
     // The clock is set right: the mark is from the future.
     world.clock.set_ahead(0);
     let error = hand.prune(patient).unwrap_err();
-    assert!(matches!(&error, Error::Skew { object, .. } if object.starts_with("marks/")), "{error}");
+    assert!(
+        matches!(&error, Error::Skew { object, .. } if object.starts_with("marks/")),
+        "{error}"
+    );
     assert!(hand.undelete(&deleted, &[1, 2]).is_ok());
     world.check(&|| "after all jumps".to_owned());
 }
@@ -259,7 +294,10 @@ fn a_backup_from_the_future_stops_a_prune() {
     let ahead = hand.back_up("ahead", &[1]).unwrap();
     world.clock.set_ahead(0);
     let error = hand.prune(AT_ONCE).unwrap_err();
-    assert!(matches!(&error, Error::Skew { object, .. } if object.contains(&ahead.to_string())), "{error}");
+    assert!(
+        matches!(&error, Error::Skew { object, .. } if object.contains(&ahead.to_string())),
+        "{error}"
+    );
     world.clock.pass(HOUR);
     hand.prune(AT_ONCE).unwrap();
 }
@@ -270,7 +308,9 @@ fn a_dry_run_writes_nothing_and_tells_the_bytes_that_a_run_removes() {
     let hand = scene.world.hand();
     let size = || {
         let keys = scene.world.store.list("").unwrap();
-        let packs = keys.iter().filter(|key| key.as_str().starts_with("packs/") || key.as_str().starts_with("meta/"));
+        let packs = keys
+            .iter()
+            .filter(|key| key.as_str().starts_with("packs/") || key.as_str().starts_with("meta/"));
         packs.map(|key| scene.world.store.head(key).unwrap()).sum::<u64>()
     };
     let before: BTreeSet<Key> = scene.world.store.list("").unwrap().into_iter().collect();
@@ -298,7 +338,10 @@ fn a_writer_that_has_not_seen_a_mark_holds_it_up_and_is_told() {
     assert!(first.packs.objects > 0 && first.waiting.is_empty());
     let second = scene.world.hand().prune(AT_ONCE).unwrap();
     assert_eq!((second.packs.objects, second.waiting.len()), (0, 1));
-    assert!(matches!(&second.waiting[0].wait, prune::Wait::Writer { record: Some(_), .. }));
+    assert!(matches!(
+        &second.waiting[0].wait,
+        prune::Wait::Writer { record: Some(_), .. }
+    ));
     drop(lease);
     assert!(scene.world.hand().prune(AT_ONCE).unwrap().packs.objects > 0);
     scene.world.settle(&|| "at the end".to_owned());
@@ -328,6 +371,8 @@ fn random_damage_to_records_and_leases_stops_or_harms_nothing() {
         if key.as_str().starts_with("backups/servers/one") || key.as_str().starts_with("meta/") {
             scene.world.store.overwrite(key, good);
         }
-        scene.world.check(&|| format!("round {round}: {key} damaged, the prune ended with {ended:?}"));
+        scene
+            .world
+            .check(&|| format!("round {round}: {key} damaged, the prune ended with {ended:?}"));
     }
 }

@@ -59,6 +59,7 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const AT_ONCE: Settings = Settings {
     grace: Duration::ZERO,
     keep_deleted: Duration::ZERO,
+    repack_below: 50,
 };
 
 /// The backups that must read back whole, by the numbers of their chunks.

@@ -18,6 +18,9 @@ pub(in super::super) struct Prune {
     /// How long deleted backups can be brought back before they are marked
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = span)]
     pub(in super::super) keep_deleted: Seconds,
+    /// Store again what is needed of packs of which less than this share is, in per cent; 0 leaves them as they are
+    #[arg(long, value_name = "PERCENT", default_value_t = 30, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub(in super::super) repack_below: u8,
     /// Only say who writes, copies, prunes and mounts the vault now
     #[arg(long, conflicts_with = "dry_run")]
     pub(in super::super) who: bool,

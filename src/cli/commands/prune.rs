@@ -28,6 +28,7 @@ pub(in super::super) fn run(context: &Context, args: &args::Prune) -> anyhow::Re
     let settings = Settings {
         grace: seconds(args.grace),
         keep_deleted: seconds(args.keep_deleted),
+        repack_below: args.repack_below,
     };
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Run };
     let ended = prune::run(&vault, settings, mode, environment);
@@ -52,6 +53,15 @@ fn text(report: &Report, mode: Mode) -> String {
         (removed, amount(report.packs)),
         (marked, amount(report.marked)),
     ];
+    if report.repacked.objects > 0 {
+        let verb = if mode == Mode::Run { "repacked" } else { "would repack" };
+        let text = format!(
+            "{}, of which {} are needed",
+            amount(report.repacked),
+            exact_size(report.repacked_needed)
+        );
+        lines.push((verb, text));
+    }
     if report.needed_again > 0 {
         lines.push(("needed again", format!("{} packs", report.needed_again)));
     }
@@ -125,6 +135,8 @@ fn json(report: &Report, mode: Mode) -> Value {
         "marked_backups": texts(&report.expired),
         "waiting": report.waiting.iter().map(waiting).collect::<Vec<_>>(),
         "litter": report.litter,
+        "repacked": amount(report.repacked),
+        "repacked_needed_bytes": report.repacked_needed,
     })
 }
 
