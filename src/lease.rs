@@ -324,7 +324,10 @@ impl Lease {
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            self.vault().store().delete(&manifest_key(&address)?).map_err(vault::Error::from)?;
+            self.vault()
+                .store()
+                .delete(&manifest_key(&address)?)
+                .map_err(vault::Error::from)?;
             return Err(error);
         }
         Ok(())
@@ -332,7 +335,10 @@ impl Lease {
 
     /// Takes a new lease for one that is lost.
     fn take_again(&self) -> Result<()> {
-        log::warn!("the lease on {} was lost; what relies on it is looked at again", self.vault().store().describe());
+        log::warn!(
+            "the lease on {} was lost; what relies on it is looked at again",
+            self.vault().store().describe()
+        );
         let marked = {
             let mut state = self.held.state.lock();
             *state = State::new()?;
@@ -495,7 +501,10 @@ fn start_renewal(held: &Arc<Held>) -> Option<(Sender<()>, JoinHandle<()>)> {
     let work = move || {
         while stopped.recv_timeout(RENEWAL) == Err(RecvTimeoutError::Timeout) {
             if let Err(error) = held.renew() {
-                log::warn!("the lease on {} could not be renewed: {error}", held.vault.store().describe());
+                log::warn!(
+                    "the lease on {} could not be renewed: {error}",
+                    held.vault.store().describe()
+                );
             }
         }
     };
@@ -507,7 +516,10 @@ fn list_packs(vault: &Vault) -> Result<HashSet<Pack>> {
     let mut packs = HashSet::new();
     for (prefix, object_type) in [("packs/", ObjectType::Pack), ("meta/", ObjectType::MetaPack)] {
         for key in vault.store().list(prefix).map_err(vault::Error::from)? {
-            let id = key.as_str().rsplit_once('/').and_then(|(_, id)| crate::bytes::unhex(id));
+            let id = key
+                .as_str()
+                .rsplit_once('/')
+                .and_then(|(_, id)| crate::bytes::unhex(id));
             packs.extend(id.map(|id| (object_type, id)));
         }
     }
@@ -530,9 +542,13 @@ pub struct Seen {
 pub fn all(vault: &Vault) -> vault::Result<Vec<Seen>> {
     let mut names = Vec::new();
     for key in vault.store().list(LEASES)? {
-        names.push(Name::of(&key).ok_or_else(|| vault::Error::Corrupt {
-            object: key.to_string(),
-            what: "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there".to_owned(),
+        names.push(Name::of(&key).ok_or_else(|| {
+            vault::Error::Corrupt {
+                object: key.to_string(),
+                what:
+                    "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there"
+                        .to_owned(),
+            }
         })?);
     }
     names.sort_unstable();

@@ -27,9 +27,14 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("fuse", &["tree", "fs", "image", "store"]),
     (
         "mount",
-        &["fuse", "tree", "image", "lease", "chunk", "vault", "store", "writer", "logging"],
+        &[
+            "fuse", "tree", "image", "lease", "chunk", "vault", "store", "writer", "logging",
+        ],
     ),
-    ("backup", &["source", "writer", "lease", "image", "chunk", "vault", "store"]),
+    (
+        "backup",
+        &["source", "writer", "lease", "image", "chunk", "vault", "store"],
+    ),
     ("copy", &["writer", "lease", "image", "chunk", "vault", "store"]),
     ("reach", &["chunk", "vault"]),
     ("restore", &["source", "image", "chunk", "vault"]),
@@ -41,8 +46,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
     (
         "cli",
         &[
-            "mount", "backup", "copy", "restore", "extract", "reach", "retain", "verify", "repair", "prune", "lease", "tree", "fs", "source", "image",
-            "chunk", "vault", "store", "writer", "logging",
+            "mount", "backup", "copy", "restore", "extract", "reach", "retain", "verify", "repair", "prune", "lease",
+            "tree", "fs", "source", "image", "chunk", "vault", "store", "writer", "logging",
         ],
     ),
 ];

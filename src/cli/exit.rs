@@ -1,7 +1,9 @@
 //! How the program ends: exit codes, chosen here and nowhere else by looking at the errors of the layers.
 
 use super::request::Usage;
-use crate::{backup, chunk, copy, extract, fs, image, lease, mount, prune, repair, restore, store, tree, vault, verify, writer};
+use crate::{
+    backup, chunk, copy, extract, fs, image, lease, mount, prune, repair, restore, store, tree, vault, verify, writer,
+};
 use std::io;
 
 /// How a command ended; scripts rely on the numbers.

@@ -24,7 +24,15 @@ fn put_pack(vault: &Vault, id: ObjectId) {
 
 fn mark(vault: &Vault, id: MarkId, packs: &[ObjectId]) {
     let packs = packs.to_vec();
-    vault.put_mark(&id, &Mark { packs, ..Mark::default() }).unwrap();
+    vault
+        .put_mark(
+            &id,
+            &Mark {
+                packs,
+                ..Mark::default()
+            },
+        )
+        .unwrap();
 }
 
 fn manifest() -> Manifest {
@@ -92,7 +100,13 @@ fn a_renewal_never_leaves_a_moment_without_the_lease() {
     for number in 1..4 {
         lease.renew().unwrap();
         assert_eq!(lease.name().renewal, number);
-        let names: Vec<Name> = vault.store().list(LEASES).unwrap().iter().filter_map(Name::of).collect();
+        let names: Vec<Name> = vault
+            .store()
+            .list(LEASES)
+            .unwrap()
+            .iter()
+            .filter_map(Name::of)
+            .collect();
         assert_eq!(names, [first, lease.name()]);
         assert_eq!(all(&vault).unwrap()[0].name, lease.name());
     }
@@ -136,7 +150,10 @@ fn a_backup_whose_packs_went_with_its_lease_is_not_committed() {
             if is_marked {
                 mark(&vault, [7; 16], &[[1; 16]]);
             } else {
-                vault.store().delete(&pack_key(ObjectType::Pack, &[1; 16]).unwrap()).unwrap();
+                vault
+                    .store()
+                    .delete(&pack_key(ObjectType::Pack, &[1; 16]).unwrap())
+                    .unwrap();
             }
             let error = lease.commit(&manifest()).unwrap_err();
             assert!(matches!(error, Error::Lapsed { .. }), "{error}");

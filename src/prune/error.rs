@@ -2,7 +2,7 @@
 
 use crate::clock::{Seconds, rfc3339};
 use crate::vault::{self, Address};
-use crate::{chunk, lease};
+use crate::{chunk, lease, store};
 
 /// Why nothing, or not everything, was pruned. Whatever the reason, no backup lost anything.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,9 @@ pub enum Error {
         what: &'static str,
     },
     /// A deleted backup that was about to be removed was brought back or protected.
-    #[error("backup {address} was about to be removed, and is not deleted or is protected now; it stays; run this again")]
+    #[error(
+        "backup {address} was about to be removed, and is not deleted or is protected now; it stays; run this again"
+    )]
     Changed {
         /// The backup.
         address: Address,
@@ -85,7 +87,9 @@ pub enum Error {
         now: Seconds,
     },
     /// Another prune is under way.
-    #[error("another prune is under way ({0}); wait until it has ended; if it was killed, that is found out within an hour")]
+    #[error(
+        "another prune is under way ({0}); wait until it has ended; if it was killed, that is found out within an hour"
+    )]
     Busy(String),
     /// This prune gave no sign of life for so long that another one may have taken its place.
     #[error("the lease of this prune was lost (this machine was suspended, or cut off from the vault); run it again")]
@@ -93,6 +97,15 @@ pub enum Error {
     /// The user or the system asked to stop.
     #[error("interrupted; what was removed was needed by nobody, and the next prune goes on from there")]
     Interrupted,
+}
+
+impl Error {
+    /// Says whether there was no space left in the store.
+    pub(super) fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Vault(vault::Error::Store(store::Error::Io { source, .. }))
+            if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 impl From<lease::Error> for Error {

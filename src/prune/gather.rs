@@ -63,14 +63,20 @@ impl Prune<'_> {
                     marks.good.insert(id, mark);
                 }
                 Err(error @ vault::Error::Corrupt { .. }) => {
-                    self.environment.monitor.warn(&format!("{error}; nothing is removed by it"));
+                    self.environment
+                        .monitor
+                        .warn(&format!("{error}; nothing is removed by it"));
                     marks.bad.push(id);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         let now = self.environment.clock.now();
-        match marks.good.iter().find(|(_, mark)| mark.at > now.saturating_add(plan::SKEW)) {
+        match marks
+            .good
+            .iter()
+            .find(|(_, mark)| mark.at > now.saturating_add(plan::SKEW))
+        {
             Some((id, mark)) => Err(Error::Skew {
                 object: vault::mark::mark_key(id)?.to_string(),
                 at: mark.at,
@@ -163,6 +169,7 @@ impl Prune<'_> {
             .filter_map(|id| Some(plan::sweep(*id, mark_of(id)?, &listing, &classes, &needs)))
             .collect();
         let mark = plan::mark(&listing, &classes, &needs, (&sweeps, &other_marks), &now);
+        self.take_back(|id| due.contains(id))?;
         Ok(Facts {
             listing,
             classes,
@@ -176,9 +183,27 @@ impl Prune<'_> {
 
     fn intend(&self, id: &MarkId, at: Seconds) -> Result<()> {
         match self.vault.put_record(&sweep_key(id)?, &Intent { at }) {
+            // Of a run that was killed: it may have removed something.
             Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => Ok(()),
+            Ok(()) => {
+                self.intents.borrow_mut().push(*id);
+                Ok(())
+            }
             other => Ok(other?),
         }
+    }
+
+    /// Takes back intents of this run by which nothing was removed, but those that `keep` says: while there is one, no deleted backup can
+    /// be brought back.
+    pub(super) fn take_back(&self, keep: impl Fn(&MarkId) -> bool) -> Result<()> {
+        let (kept, idle): (Vec<MarkId>, Vec<MarkId>) = self.intents.take().into_iter().partition(keep);
+        *self.intents.borrow_mut() = kept;
+        for id in idle {
+            // Whoever took the place of this run may have come to rely on it.
+            self.check_lease()?;
+            self.vault.remove_record(&sweep_key(&id)?)?;
+        }
+        Ok(())
     }
 
     /// Lists the vault, and holds the listing to what is known to be there: what this prune itself has just written above all.
@@ -204,7 +229,11 @@ impl Prune<'_> {
     /// Makes sure that every backup is listed that was there when a mark was made, and was not removed by one since.
     fn check_backups(&self, listing: &Listing, marks: &Marks) -> Result<()> {
         for mark in marks.good.values() {
-            for address in mark.backups.iter().filter(|address| !listing.backups.contains(*address)) {
+            for address in mark
+                .backups
+                .iter()
+                .filter(|address| !listing.backups.contains(*address))
+            {
                 let removed = |mark: &Mark| mark.purge.binary_search(address).is_ok();
                 if marks.good.values().any(removed) {
                     continue;
@@ -252,10 +281,11 @@ impl Prune<'_> {
     fn needs(&self, listing: &Listing, classes: &Classes) -> Result<Needs> {
         let mut walk = Walk::new(Reader::new(self.vault.clone(), READER_CACHE), self.environment);
         self.environment.monitor.begin("looking at backups", 0);
-        let (deleted, there): (Vec<&Address>, Vec<&Address>) =
-            classes.kept.iter().partition(|address| listing.deleted.contains(*address));
+        let (deleted, there): (Vec<&Address>, Vec<&Address>) = classes
+            .kept
+            .iter()
+            .partition(|address| listing.deleted.contains(*address));
         for (number, address) in (1u64..).zip(&there) {
-            self.check()?;
             walk.add(address, Tolerance::None)?;
             self.environment.monitor.count(&format!("{number} backups"));
         }

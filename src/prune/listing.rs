@@ -57,7 +57,9 @@ impl Listing {
                 return Err(untrue(key.to_string(), "is listed twice, or out of order"));
             }
             last = Some(key);
-            listing.take(key).ok_or_else(|| Error::Unknown { key: key.to_string() })?;
+            listing
+                .take(key)
+                .ok_or_else(|| Error::Unknown { key: key.to_string() })?;
         }
         Ok(listing)
     }
@@ -120,7 +122,9 @@ impl Listing {
             .map(|address| format!("{BACKUPS}{address}"))
             .or_else(|| first_missing(&earlier.packs, &self.packs).map(|id| name("packs", id)))
             .or_else(|| first_missing(&earlier.meta_packs, &self.meta_packs).map(|id| name("meta", id)))
-            .or_else(|| first_missing(&earlier.marks, &self.marks).map(|id| format!("{MARKS}{}", crate::bytes::hex(id))));
+            .or_else(|| {
+                first_missing(&earlier.marks, &self.marks).map(|id| format!("{MARKS}{}", crate::bytes::hex(id)))
+            });
         match gone {
             Some(key) => Err(untrue(key, "was listed a moment ago, and is not any more")),
             None => Ok(()),
@@ -140,7 +144,9 @@ fn first_missing<'a, T: Ord>(wanted: &'a BTreeSet<T>, there: &'a BTreeSet<T>) ->
 /// The id in `<2 hex>/<32 hex>`.
 fn fanned(rest: &str) -> Option<ObjectId> {
     let (fan, text) = rest.split_once('/')?;
-    text.starts_with(fan).then(|| crate::bytes::unhex(text))?.filter(|_| fan.len() == 2)
+    text.starts_with(fan)
+        .then(|| crate::bytes::unhex(text))?
+        .filter(|_| fan.len() == 2)
 }
 
 /// The error for a listing that cannot be true.
@@ -183,9 +189,18 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let listing = Listing::parse(&keys(&names)).unwrap();
         assert!(listing.has_vault);
-        assert_eq!((listing.backups.len(), listing.deleted.len(), listing.packs.len()), (1, 1, 1));
-        assert_eq!((listing.meta_packs.len(), listing.marks.len(), listing.sweeps.len()), (1, 1, 1));
-        assert_eq!((listing.leases.len(), listing.moved.len(), listing.quarantine.len()), (1, 1, 1));
+        assert_eq!(
+            (listing.backups.len(), listing.deleted.len(), listing.packs.len()),
+            (1, 1, 1)
+        );
+        assert_eq!(
+            (listing.meta_packs.len(), listing.marks.len(), listing.sweeps.len()),
+            (1, 1, 1)
+        );
+        assert_eq!(
+            (listing.leases.len(), listing.moved.len(), listing.quarantine.len()),
+            (1, 1, 1)
+        );
         assert_eq!(listing.indexes.len(), 1);
     }
 
@@ -203,7 +218,10 @@ mod tests {
             "marks/0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A",
             "vault/x",
         ] {
-            assert!(matches!(Listing::parse(&keys(&[bad])), Err(Error::Unknown { .. })), "{bad}");
+            assert!(
+                matches!(Listing::parse(&keys(&[bad])), Err(Error::Unknown { .. })),
+                "{bad}"
+            );
         }
     }
 

@@ -48,8 +48,12 @@ impl<'a> Walk<'a> {
     pub(super) fn add(&mut self, address: &Address, tolerance: Tolerance) -> Result<()> {
         self.tolerance = tolerance;
         let manifest = match self.reader.vault().load(address) {
-            Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. })) if tolerance == Tolerance::Damage => {
-                self.environment.monitor.warn(&format!("deleted backup {address}: {error}"));
+            Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. }))
+                if tolerance == Tolerance::Damage =>
+            {
+                self.environment
+                    .monitor
+                    .warn(&format!("deleted backup {address}: {error}"));
                 return Ok(());
             }
             other => other.map_err(|source| Error::Manifest {
@@ -104,7 +108,9 @@ impl<'a> Walk<'a> {
             Err(Failure::Read(error @ (chunk::Error::Corrupt { .. } | chunk::Error::Missing { .. })))
                 if self.tolerance == Tolerance::Damage =>
             {
-                self.environment.monitor.warn(&format!("a deleted backup is damaged: {error}"));
+                self.environment
+                    .monitor
+                    .warn(&format!("a deleted backup is damaged: {error}"));
                 Ok(None)
             }
             other => other.map(Some),
@@ -124,7 +130,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let count = layout.list_pages(number);
-            let list = self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+            let list =
+                self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
             let Some(list) = list else { continue };
             let first = number.saturating_mul(crate::bytes::to_u64(vault::map::LIST_PAGES));
             for (number, place) in (first..).zip(&list.0) {

@@ -191,11 +191,16 @@ pub(super) fn mark(
     (sweeps, others): (&[Sweep], &[&Mark]),
     now: &Now,
 ) -> Mark {
-    let removed: HashSet<(ObjectType, ObjectId)> = sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
+    let removed: HashSet<(ObjectType, ObjectId)> =
+        sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
     let garbage = |object_type: ObjectType| {
         let is_free = |pack: &&ObjectId| {
             let name = (object_type, **pack);
-            let is_marked = || others.iter().any(|mark| mark.packs_of(object_type).binary_search(pack).is_ok());
+            let is_marked = || {
+                others
+                    .iter()
+                    .any(|mark| mark.packs_of(object_type).binary_search(pack).is_ok())
+            };
             !needs.kept.contains(&name) && !removed.contains(&name) && !is_marked()
         };
         let packs = listing.packs_of(object_type).iter().filter(is_free);

@@ -93,7 +93,12 @@ fn purge(remover: &mut Remover<'_>, address: &Address) -> Result<()> {
 fn forget_backup(remover: &mut Remover<'_>, address: &Address) -> Result<()> {
     let vault = remover.prune.vault;
     let mut keys = vec![Key::new(format!("{PINS}{address}")).map_err(vault::Error::from)?];
-    keys.extend(vault.store().list(&format!("{LOCKS}{address}/")).map_err(vault::Error::from)?);
+    keys.extend(
+        vault
+            .store()
+            .list(&format!("{LOCKS}{address}/"))
+            .map_err(vault::Error::from)?,
+    );
     // The tombstone last: until then the address names a deleted backup.
     keys.push(deleted_key(address)?);
     for key in keys {

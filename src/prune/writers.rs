@@ -6,8 +6,8 @@
 use super::plan::{self, SKEW};
 use super::{Environment, Error, Result};
 use crate::clock::Seconds;
-use crate::lease::{self, Kind, LEASES, Name, Record, Seen};
 use crate::lease::process::Process;
+use crate::lease::{self, Kind, LEASES, Name, Record, Seen};
 use crate::store::Key;
 use crate::vault::{self, Vault};
 use std::sync::atomic::Ordering;
@@ -70,12 +70,7 @@ pub(super) enum Dead {
 }
 
 /// The leases that somebody may hold, but for this prune's own.
-pub(super) fn living(
-    vault: &Vault,
-    own: Option<Name>,
-    dead: Dead,
-    environment: Environment<'_>,
-) -> Result<Vec<Seen>> {
+pub(super) fn living(vault: &Vault, own: Option<Name>, dead: Dead, environment: Environment<'_>) -> Result<Vec<Seen>> {
     let mut silent = Vec::new();
     let all = others(vault, own, environment)?;
     for (seen, life) in &all {
@@ -86,7 +81,11 @@ pub(super) fn living(
         }
     }
     if silent.is_empty() {
-        return Ok(all.into_iter().filter(|(_, life)| *life != Life::Gone).map(|(seen, _)| seen).collect());
+        return Ok(all
+            .into_iter()
+            .filter(|(_, life)| *life != Life::Gone)
+            .map(|(seen, _)| seen)
+            .collect());
     }
     watch(environment, &silent)?;
     // Whoever renewed meanwhile has a newer record.
@@ -109,7 +108,10 @@ fn others(vault: &Vault, own: Option<Name>, environment: Environment<'_>) -> Res
     let mut all = who(vault, now)?;
     all.retain(|(seen, _)| own.is_none_or(|own| own.id != seen.name.id));
     for (seen, _) in &all {
-        let ahead = seen.record.as_ref().filter(|record| record.renewed > now.saturating_add(SKEW));
+        let ahead = seen
+            .record
+            .as_ref()
+            .filter(|record| record.renewed > now.saturating_add(SKEW));
         if let Some(record) = ahead {
             return Err(Error::Skew {
                 object: seen.name.key()?.to_string(),

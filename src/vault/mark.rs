@@ -195,7 +195,8 @@ fn ids(vault: &Vault, prefix: &str) -> Result<Vec<MarkId>> {
         let id = key.as_str().strip_prefix(prefix).and_then(crate::bytes::unhex);
         id.ok_or_else(|| Error::Corrupt {
             object: key.to_string(),
-            what: "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there".to_owned(),
+            what: "its key is none that vaultfs makes; look at it, and remove it by hand if it does not belong there"
+                .to_owned(),
         })
     };
     vault.store().list(prefix)?.iter().map(id).collect()

@@ -52,7 +52,11 @@ enum Lie {
     /// It ends after so many keys.
     Cut(usize),
     /// A run of keys is left out, in one listing of the whole vault or in all.
-    Gap { at: usize, len: usize, once: bool },
+    Gap {
+        at: usize,
+        len: usize,
+        once: bool,
+    },
     /// A run of keys comes twice.
     Repeated(usize),
     /// As it was before the prune began.
@@ -119,7 +123,12 @@ impl Store for Liar {
 #[test]
 fn listings_that_lie_cost_no_object_that_is_needed() {
     let count = Scene::new().world.store.list("").unwrap().len();
-    let mut lies = vec![Lie::Empty, Lie::Stale, Lie::Failed(ErrorKind::TimedOut), Lie::Failed(ErrorKind::Other)];
+    let mut lies = vec![
+        Lie::Empty,
+        Lie::Stale,
+        Lie::Failed(ErrorKind::TimedOut),
+        Lie::Failed(ErrorKind::Other),
+    ];
     lies.extend((0..count).map(Lie::Cut));
     lies.extend((0..count).map(Lie::Repeated));
     for at in 0..count + 2 {
@@ -139,10 +148,20 @@ fn listings_that_lie_cost_no_object_that_is_needed() {
         });
         let ended = scene.prune_on(Arc::<Liar>::clone(&liar));
         scene.world.check(&|| format!("{lie:?}"));
-        let harmless = |key: &Key| ["leases/", "sweeps/"].iter().any(|prefix| key.as_str().starts_with(prefix));
+        let harmless = |key: &Key| {
+            ["leases/", "sweeps/"]
+                .iter()
+                .any(|prefix| key.as_str().starts_with(prefix))
+        };
         if ended.is_err() {
             noticed += 1;
-            let removed: Vec<Key> = liar.deleted.lock().iter().filter(|key| !harmless(key)).cloned().collect();
+            let removed: Vec<Key> = liar
+                .deleted
+                .lock()
+                .iter()
+                .filter(|key| !harmless(key))
+                .cloned()
+                .collect();
             assert_eq!(removed, Vec::<Key>::new(), "{lie:?}: it fails and removes");
         } else {
             // What it did not notice is what does not matter: that garbage is left out, or an index, or what is gone anyway.
@@ -159,16 +178,26 @@ fn a_backup_that_is_not_listed_any_more_stops_a_prune_if_it_is_there() {
     let scene = Scene::new();
     // The listing lacks the whole resource: its manifest, and the packs that only it needs look like garbage.
     let keys = scene.world.store.list("").unwrap();
-    let at = keys.iter().position(|key| key.as_str().starts_with("backups/servers/one/")).unwrap();
+    let at = keys
+        .iter()
+        .position(|key| key.as_str().starts_with("backups/servers/one/"))
+        .unwrap();
     let liar = Liar {
         inner: Arc::clone(&scene.world.store),
-        lie: Lie::Gap { at, len: 1, once: false },
+        lie: Lie::Gap {
+            at,
+            len: 1,
+            once: false,
+        },
         before: Vec::new(),
         told: AtomicBool::new(false),
         deleted: Mutex::default(),
     };
     let error = scene.prune_on(Arc::new(liar)).unwrap_err();
-    assert!(matches!(&error, Error::Untrue { key, .. } if key.contains("servers/one")), "{error}");
+    assert!(
+        matches!(&error, Error::Untrue { key, .. } if key.contains("servers/one")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -193,7 +222,9 @@ fn every_operation_of_a_prune_may_fail_once_or_for_ever() {
                 let scene = Scene::new();
                 let store = MemoryStore::new();
                 for key in scene.world.store.list("").unwrap() {
-                    store.put_new(&key, &scene.world.store.get(&key, u64::MAX).unwrap()).unwrap();
+                    store
+                        .put_new(&key, &scene.world.store.get(&key, u64::MAX).unwrap())
+                        .unwrap();
                 }
                 let faulty = Arc::new(FaultStore::new(store));
                 let vault = Vault::open(Arc::<FaultStore<MemoryStore>>::clone(&faulty)).unwrap();
@@ -246,7 +277,10 @@ fn clocks_that_jump_remove_nothing_before_its_time() {
     // The clock is set right: the mark is from the future.
     world.clock.set_ahead(0);
     let error = hand.prune(patient).unwrap_err();
-    assert!(matches!(&error, Error::Skew { object, .. } if object.starts_with("marks/")), "{error}");
+    assert!(
+        matches!(&error, Error::Skew { object, .. } if object.starts_with("marks/")),
+        "{error}"
+    );
     assert!(hand.undelete(&deleted, &[1, 2]).is_ok());
     world.check(&|| "after all jumps".to_owned());
 }
@@ -259,7 +293,10 @@ fn a_backup_from_the_future_stops_a_prune() {
     let ahead = hand.back_up("ahead", &[1]).unwrap();
     world.clock.set_ahead(0);
     let error = hand.prune(AT_ONCE).unwrap_err();
-    assert!(matches!(&error, Error::Skew { object, .. } if object.contains(&ahead.to_string())), "{error}");
+    assert!(
+        matches!(&error, Error::Skew { object, .. } if object.contains(&ahead.to_string())),
+        "{error}"
+    );
     world.clock.pass(HOUR);
     hand.prune(AT_ONCE).unwrap();
 }
@@ -270,7 +307,9 @@ fn a_dry_run_writes_nothing_and_tells_the_bytes_that_a_run_removes() {
     let hand = scene.world.hand();
     let size = || {
         let keys = scene.world.store.list("").unwrap();
-        let packs = keys.iter().filter(|key| key.as_str().starts_with("packs/") || key.as_str().starts_with("meta/"));
+        let packs = keys
+            .iter()
+            .filter(|key| key.as_str().starts_with("packs/") || key.as_str().starts_with("meta/"));
         packs.map(|key| scene.world.store.head(key).unwrap()).sum::<u64>()
     };
     let before: BTreeSet<Key> = scene.world.store.list("").unwrap().into_iter().collect();
@@ -298,10 +337,69 @@ fn a_writer_that_has_not_seen_a_mark_holds_it_up_and_is_told() {
     assert!(first.packs.objects > 0 && first.waiting.is_empty());
     let second = scene.world.hand().prune(AT_ONCE).unwrap();
     assert_eq!((second.packs.objects, second.waiting.len()), (0, 1));
-    assert!(matches!(&second.waiting[0].wait, prune::Wait::Writer { record: Some(_), .. }));
+    assert!(matches!(
+        &second.waiting[0].wait,
+        prune::Wait::Writer { record: Some(_), .. }
+    ));
     drop(lease);
     assert!(scene.world.hand().prune(AT_ONCE).unwrap().packs.objects > 0);
     scene.world.settle(&|| "at the end".to_owned());
+}
+
+#[test]
+fn a_pack_that_chunks_were_moved_to_stays_as_long_as_the_old_one_is_needed() {
+    let world = World::new();
+    let hand = world.hand();
+    let packs = || {
+        let keys = world.store.list("packs/").unwrap();
+        let ids = keys
+            .iter()
+            .map(|key| vaultfs::bytes::unhex(&key.as_str()[9..]).unwrap());
+        ids.collect::<BTreeSet<[u8; 16]>>()
+    };
+    let one = hand.back_up("one", &[3]).unwrap();
+    let old = *packs().first().unwrap();
+    let gone = hand.back_up("gone", &[1]).unwrap();
+    let new = *packs().iter().find(|pack| **pack != old).unwrap();
+    world.vault().put_moved(&old, &new).unwrap();
+    hand.delete(&gone).unwrap();
+    let prune = || {
+        for _ in 0..3 {
+            world.clock.pass(HOUR);
+            hand.prune(AT_ONCE).unwrap();
+        }
+    };
+    prune();
+    assert_eq!(packs(), [old, new].into());
+    // Also when the old one is gone.
+    let key = vaultfs::vault::pack_key(vaultfs::vault::object::ObjectType::Pack, &old).unwrap();
+    let bytes = world.store.get(&key, u64::MAX).unwrap();
+    world.store.delete(&key).unwrap();
+    prune();
+    assert_eq!(packs(), [new].into());
+    world.store.put_new(&key, &bytes).unwrap();
+    hand.delete(&one).unwrap();
+    prune();
+    assert!(packs().is_empty() && world.store.list("moved/").unwrap().is_empty());
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_intent_and_deleted_backups_can_be_brought_back() {
+    let scene = Scene::new();
+    let key = scene.world.store.list("meta/").unwrap();
+    // Every page is lost.
+    let good: Vec<(Key, Vec<u8>)> = key
+        .into_iter()
+        .map(|key| (key.clone(), scene.world.store.get(&key, u64::MAX).unwrap()))
+        .collect();
+    good.iter().for_each(|(key, _)| scene.world.store.delete(key).unwrap());
+    let error = scene.world.hand().prune(AT_ONCE).unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    assert!(scene.world.store.list("sweeps/").unwrap().is_empty());
+    good.iter()
+        .for_each(|(key, data)| scene.world.store.put_new(key, data).unwrap());
+    scene.world.hand().undelete(&scene.deleted, &[1, 2]).unwrap();
+    scene.world.settle(&|| "brought back".to_owned());
 }
 
 #[test]
@@ -325,9 +423,11 @@ fn random_damage_to_records_and_leases_stops_or_harms_nothing() {
         let ended = scene.world.hand().prune(AT_ONCE);
         drop(lease);
         // Damage in what a backup needs stops it; damage elsewhere removes nothing that is needed.
-        if key.as_str().starts_with("backups/servers/one") || key.as_str().starts_with("meta/") {
+        if key.as_str().starts_with("backups/") || key.as_str().starts_with("meta/") {
             scene.world.store.overwrite(key, good);
         }
-        scene.world.check(&|| format!("round {round}: {key} damaged, the prune ended with {ended:?}"));
+        scene
+            .world
+            .check(&|| format!("round {round}: {key} damaged, the prune ended with {ended:?}"));
     }
 }

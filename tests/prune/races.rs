@@ -52,7 +52,9 @@ impl Scene {
 const WRITTEN: [u8; 5] = [1, 2, 4, 7, 8];
 
 fn writer(world: &World, actor: usize) -> JoinHandle<Option<bool>> {
-    world.start(actor, move |hand| hand.back_up(&format!("new-{actor}"), &WRITTEN).is_ok())
+    world.start(actor, move |hand| {
+        hand.back_up(&format!("new-{actor}"), &WRITTEN).is_ok()
+    })
 }
 
 /// So many prunes in a row that whatever is marked in the first is removed in the last.
@@ -87,7 +89,8 @@ fn two_switches(
     for i in (0..=firsts).step_by(strides.0) {
         for j in (0..=seconds).step_by(strides.1) {
             let scene = base.fork();
-            let story = || format!("{i} of {firsts} by the first, {j} of {seconds} by the second, then all of the first");
+            let story =
+                || format!("{i} of {firsts} by the first, {j} of {seconds} by the second, then all of the first");
             first(&scene);
             second(&scene);
             scene.world.run(A, i, &story);
@@ -139,7 +142,8 @@ fn a_backup_that_slept_for_hours_while_a_prune_went_on_is_whole_or_was_never_the
         // Asleep before the mark is made, or between the mark and the removal.
         for prunes in 1..=3 {
             let scene = base.fork();
-            let story = || format!("asleep after {first} of {alone} operations, {prunes} prunes before and the rest after it");
+            let story =
+                || format!("asleep after {first} of {alone} operations, {prunes} prunes before and the rest after it");
             let written = writer(&scene.world, A);
             scene.world.run(A, first, &story);
             for _ in 0..prunes {
@@ -160,7 +164,10 @@ fn a_backup_that_slept_for_hours_while_a_prune_went_on_is_whole_or_was_never_the
         }
     }
     println!("{committed} committed, {refused} refused");
-    assert!(committed > 20 && refused > 5, "{committed} committed, {refused} refused");
+    assert!(
+        committed > 20 && refused > 5,
+        "{committed} committed, {refused} refused"
+    );
 }
 
 #[test]
@@ -177,7 +184,8 @@ fn a_sleeping_writer_and_a_prune_at_every_operation_of_its_removal() {
     for first in alone.saturating_sub(14)..=alone {
         for second in (0..90).step_by(3) {
             let scene = base.fork();
-            let story = || format!("asleep after {first} of {alone}, awake after {second} operations of the second prune");
+            let story =
+                || format!("asleep after {first} of {alone}, awake after {second} operations of the second prune");
             let _ = writer(&scene.world, A);
             scene.world.run(A, first, &story);
             scene.world.hand().prune(AT_ONCE).unwrap();
@@ -198,7 +206,11 @@ fn a_backup_brought_back_beside_a_prune_is_whole_or_was_not_brought_back() {
     for base in [Scene::unmarked(), Scene::marked()] {
         let undelete = |scene: &Scene| {
             let address = scene.deleted.clone();
-            drop(scene.world.start(A, move |hand| hand.undelete(&address, &DELETED).is_ok()));
+            drop(
+                scene
+                    .world
+                    .start(A, move |hand| hand.undelete(&address, &DELETED).is_ok()),
+            );
         };
         let prune = |scene: &Scene| drop(pruner(&scene.world, B));
         let orders = two_switches(&base, (&undelete, &prune), (1, 2), &settle);
@@ -280,7 +292,11 @@ fn crowd(seed: u64, rounds: u64) {
     let base = Scene::unmarked();
     for round in 0..rounds {
         let mut random = Random::quiet(random.next() ^ round);
-        let scene = if random.below(2) == 0 { base.fork() } else { Scene::marked() };
+        let scene = if random.below(2) == 0 {
+            base.fork()
+        } else {
+            Scene::marked()
+        };
         let story = || format!("SEED={seed}, round {round}");
         let world = &scene.world;
         let chunks: Vec<Vec<u8>> = (0..2)

@@ -74,14 +74,20 @@ impl Steps {
             if one.ended {
                 return Turn::Ended;
             }
-            assert!(!self.changed.wait_for(&mut actors, STUCK).timed_out(), "actor {actor} is stuck");
+            assert!(
+                !self.changed.wait_for(&mut actors, STUCK).timed_out(),
+                "actor {actor} is stuck"
+            );
         }
         loop {
             let one = actors.get_mut(&actor).unwrap();
             if one.turns == 0 && !one.busy {
                 return Turn::Did(one.last.clone());
             }
-            assert!(!self.changed.wait_for(&mut actors, STUCK).timed_out(), "actor {actor} is stuck in a turn");
+            assert!(
+                !self.changed.wait_for(&mut actors, STUCK).timed_out(),
+                "actor {actor} is stuck in a turn"
+            );
         }
     }
 

@@ -94,7 +94,12 @@ fn only_writers_that_have_not_seen_a_mark_hold_it_up() {
 }
 
 /// Sorts one backup of day 1.
-fn class_of(deleted: Option<Option<Seconds>>, protections: &Protections, due: &[&Mark], others: &[&Mark]) -> &'static str {
+fn class_of(
+    deleted: Option<Option<Seconds>>,
+    protections: &Protections,
+    due: &[&Mark],
+    others: &[&Mark],
+) -> &'static str {
     let mut listing = Listing::default();
     listing.backups.insert(address(1));
     let deleted: Deleted = deleted.map(|at| (address(1), at)).into_iter().collect();
@@ -105,7 +110,11 @@ fn class_of(deleted: Option<Option<Seconds>>, protections: &Protections, due: &[
         (classes.waiting.len(), "waiting"),
         (classes.expired.len(), "expired"),
     ];
-    let found: Vec<&str> = of.iter().filter(|(count, _)| *count == 1).map(|(_, name)| *name).collect();
+    let found: Vec<&str> = of
+        .iter()
+        .filter(|(count, _)| *count == 1)
+        .map(|(_, name)| *name)
+        .collect();
     assert_eq!(found.len(), 1);
     found[0]
 }

@@ -85,7 +85,8 @@ impl LocalStore {
                 let kind = entry.file_type().map_err(failed)?;
                 if kind.is_dir() && depth < MAX_DEPTH {
                     waiting.push((entry.path(), depth.saturating_add(1)));
-                } else if kind.is_file() && is_abandoned(&entry, now, age) && std::fs::remove_file(entry.path()).is_ok() {
+                } else if kind.is_file() && is_abandoned(&entry, now, age) && std::fs::remove_file(entry.path()).is_ok()
+                {
                     removed = removed.saturating_add(1);
                 }
             }
@@ -96,9 +97,15 @@ impl LocalStore {
 
 fn is_abandoned(entry: &DirEntry, now: SystemTime, age: Duration) -> bool {
     let name = entry.file_name();
-    let is_temporary = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)).is_some_and(|name| name.len() == 32);
+    let is_temporary = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(TEMPORARY))
+        .is_some_and(|name| name.len() == 32);
     let modified = || entry.metadata().and_then(|data| data.modified()).ok();
-    is_temporary && modified().and_then(|time| now.duration_since(time).ok()).is_some_and(|old| old > age)
+    is_temporary
+        && modified()
+            .and_then(|time| now.duration_since(time).ok())
+            .is_some_and(|old| old > age)
 }
 
 #[cfg(test)]
@@ -141,7 +148,10 @@ mod tests {
         let young = make(format!(".tmp-{hex}"), None);
         let foreign = make(".tmp-mine".to_owned(), Some(old));
         let object = make(hex.to_owned(), Some(old));
-        let future = make(format!(".tmp-{}", hex.replace('0', "f")), Some(SystemTime::now() + Duration::from_secs(7200)));
+        let future = make(
+            format!(".tmp-{}", hex.replace('0', "f")),
+            Some(SystemTime::now() + Duration::from_secs(7200)),
+        );
         let left = make(format!(".tmp-{}", hex.replace('0', "1")), Some(old));
         assert_eq!(store.remove_litter(Duration::from_secs(3600)).unwrap(), 1);
         assert!(!left.exists());
