@@ -19,15 +19,14 @@ pub use writers::{Life, describe, who};
 
 use crate::clock::{Clock, Seconds};
 use crate::lease::process::Process;
-use crate::lease::{self, Kind, Lease};
+use crate::lease::{Kind, Lease};
 use crate::monitor::Monitor;
-use crate::store;
 use crate::vault::mark::MarkId;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{self, Address, Vault, pack_key};
 use gather::Facts;
 use plan::Now;
-use std::io::ErrorKind;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -124,55 +123,36 @@ pub struct Report {
     pub repacked_needed: u64,
 }
 
-/// Prunes a vault.
+/// Prunes a vault. Where a disk is full to the last byte, the reserve that was kept for this makes room.
 ///
 /// # Errors
 /// As [`Error`]; what was removed before was needed by nobody.
 pub fn run(vault: &Vault, settings: Settings, mode: Mode, environment: Environment<'_>) -> Result<Report> {
     vault.check_writable()?;
-    let lease = match mode {
-        Mode::Run => Some(take_lease(vault, environment.clock)?),
-        Mode::DryRun => None,
-    };
     let prune = Prune {
         vault,
         settings,
         environment,
-        lease: lease.as_ref(),
+        lease: None,
+        intents: RefCell::default(),
     };
-    let marks = prune.marks()?;
-    let leases = prune.leases()?;
-    let facts = prune.gather(marks, &leases)?;
-    let mut report = prune.report(&facts)?;
-    let repack = repack::plan(&prune, &facts, settings.repack_below)?;
-    if let Some(plan) = &repack {
-        (report.repacked, report.repacked_needed) = (plan.packs, plan.needed_bytes);
+    if mode == Mode::DryRun {
+        let facts = prune.facts()?;
+        let mut report = prune.report(&facts)?;
+        prune.repack(&facts, &mut report)?;
+        return Ok(report);
     }
-    match mode {
-        Mode::DryRun => Ok(report),
-        Mode::Run => {
-            let report = sweep::run(&prune, &facts, report)?;
-            repack.map_or(Ok(0), |plan| repack::run(&prune, &facts, &plan))?;
-            Ok(report)
-        }
-    }
-}
-
-/// Where a disk is full to the last byte, the reserve that was kept for this makes room.
-fn take_lease(vault: &Vault, clock: &dyn Clock) -> Result<Lease> {
-    let error = match Lease::take(vault, Kind::Prune, clock) {
-        Ok(lease) => return Ok(lease),
-        Err(error) => error,
+    let ended = match prune.remove() {
+        Err(error) if error.is_full() && vault.release_reserve()? => prune.remove(),
+        other => other,
     };
-    if is_full(&error) && vault.store().release_reserve().map_err(vault::Error::from)? {
-        return Ok(Lease::take(vault, Kind::Prune, clock)?);
+    if ended.is_ok()
+        && let Err(error) = vault.store().keep_reserve()
+    {
+        let text = format!("no space was kept back for the next prune of a full disk: {error}");
+        environment.monitor.warn(&text);
     }
-    Err(error.into())
-}
-
-fn is_full(error: &lease::Error) -> bool {
-    matches!(error, lease::Error::Vault(vault::Error::Store(store::Error::Io { source, .. }))
-        if source.kind() == ErrorKind::StorageFull)
+    ended
 }
 
 /// One run.
@@ -182,9 +162,65 @@ struct Prune<'a> {
     environment: Environment<'a>,
     /// `None` where nothing is changed.
     lease: Option<&'a Lease>,
+    /// Intents that this run has written.
+    intents: RefCell<Vec<MarkId>>,
 }
 
 impl Prune<'_> {
+    /// Prunes, under a lease of its own.
+    fn remove(&self) -> Result<Report> {
+        let lease = Lease::take(self.vault, Kind::Prune, self.environment.clock)?;
+        let prune = Prune {
+            vault: self.vault,
+            settings: self.settings,
+            environment: self.environment,
+            lease: Some(&lease),
+            intents: RefCell::default(),
+        };
+        let found = prune.facts().and_then(|facts| Ok((prune.report(&facts)?, facts)));
+        match found {
+            Ok((report, facts)) => {
+                let mut report = sweep::run(&prune, &facts, report)?;
+                prune.repack(&facts, &mut report)?;
+                Ok(report)
+            }
+            Err(error) => {
+                // The first error is the one to tell; an intent that stays is acted upon by the next run.
+                if let Err(error) = prune.take_back(|_| false) {
+                    log::warn!("an intent of this run stays: {error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Repacks, or says what it would repack; where there is no space for that, the packs stay as they are.
+    fn repack(&self, facts: &Facts, report: &mut Report) -> Result<()> {
+        let Some(plan) = repack::plan(self, facts, self.settings.repack_below)? else {
+            return Ok(());
+        };
+        let repacked = if self.lease.is_some() {
+            repack::run(self, facts, &plan)
+        } else {
+            Ok(())
+        };
+        match repacked {
+            Ok(()) => (report.repacked, report.repacked_needed) = (plan.packs, plan.needed_bytes),
+            Err(error) if error.is_full() => self
+                .environment
+                .monitor
+                .warn("there is no space to repack; packs of which little is needed stay as they are"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let marks = self.marks()?;
+        let leases = self.leases()?;
+        self.gather(marks, &leases)
+    }
+
     fn now(&self) -> Now {
         let clock = self.environment.clock;
         Now {
@@ -199,6 +235,10 @@ impl Prune<'_> {
         if self.environment.cancel.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
+        self.check_lease()
+    }
+
+    fn check_lease(&self) -> Result<()> {
         match self.lease {
             Some(lease) if !lease.is_whole()? => Err(Error::Lost),
             _ => Ok(()),

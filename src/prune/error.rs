@@ -2,7 +2,7 @@
 
 use crate::clock::{Seconds, rfc3339};
 use crate::vault::{self, Address};
-use crate::{chunk, lease, writer};
+use crate::{chunk, lease, store, writer};
 
 /// Why nothing, or not everything, was pruned. Whatever the reason, no backup lost anything.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,18 @@ pub enum Error {
     /// The user or the system asked to stop.
     #[error("interrupted; what was removed was needed by nobody, and the next prune goes on from there")]
     Interrupted,
+}
+
+impl Error {
+    /// Says whether there was no space left in the store.
+    pub(super) fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let (Self::Vault(error) | Self::Write(writer::Error::Vault(error))) = self else {
+            return false;
+        };
+        matches!(error, vault::Error::Store(store::Error::Io { source, .. })
+            if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 impl From<lease::Error> for Error {

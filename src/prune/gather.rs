@@ -170,6 +170,7 @@ impl Prune<'_> {
             .filter_map(|id| Some(plan::sweep(*id, mark_of(id)?, &listing, &classes, &needs)))
             .collect();
         let mark = plan::mark(&listing, &classes, &needs, (&sweeps, &other_marks), &now);
+        self.take_back(|id| due.contains(id))?;
         Ok(Facts {
             listing,
             classes,
@@ -183,9 +184,27 @@ impl Prune<'_> {
 
     fn intend(&self, id: &MarkId, at: Seconds) -> Result<()> {
         match self.vault.put_record(&sweep_key(id)?, &Intent { at }) {
+            // Of a run that was killed: it may have removed something.
             Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => Ok(()),
+            Ok(()) => {
+                self.intents.borrow_mut().push(*id);
+                Ok(())
+            }
             other => Ok(other?),
         }
+    }
+
+    /// Takes back intents of this run by which nothing was removed, but those that `keep` says: while there is one, no deleted backup can
+    /// be brought back.
+    pub(super) fn take_back(&self, keep: impl Fn(&MarkId) -> bool) -> Result<()> {
+        let (kept, idle): (Vec<MarkId>, Vec<MarkId>) = self.intents.take().into_iter().partition(keep);
+        *self.intents.borrow_mut() = kept;
+        for id in idle {
+            // Whoever took the place of this run may have come to rely on it.
+            self.check_lease()?;
+            self.vault.remove_record(&sweep_key(&id)?)?;
+        }
+        Ok(())
     }
 
     /// Lists the vault, and holds the listing to what is known to be there: what this prune itself has just written above all.
@@ -269,7 +288,6 @@ impl Prune<'_> {
             .iter()
             .partition(|address| listing.deleted.contains(*address));
         for (number, address) in (1u64..).zip(&there) {
-            self.check()?;
             walk.add(address, Tolerance::None)?;
             self.environment.monitor.count(&format!("{number} backups"));
         }

@@ -130,23 +130,22 @@ fn doomed(facts: &Facts) -> BTreeSet<ObjectId> {
     marks.flat_map(|mark| mark.packs.iter().copied()).collect()
 }
 
-/// Stores again what is needed of the packs of a plan; returns how many bytes that were.
-pub(super) fn run(prune: &Prune<'_>, facts: &Facts, plan: &Plan) -> Result<u64> {
+/// Stores again what is needed of the packs of a plan.
+pub(super) fn run(prune: &Prune<'_>, facts: &Facts, plan: &Plan) -> Result<()> {
     if plan.candidates.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let monitor = prune.environment.monitor;
     let lease = Arc::new(Lease::take(prune.vault, Kind::Repack, prune.environment.clock)?);
     let writer = Writer::open(&plan.reader, &lease)?;
     monitor.begin("repacking", plan.needed_bytes);
-    let (mut led, mut stored) = (BTreeMap::<ObjectId, BTreeSet<ObjectId>>::new(), 0_u64);
+    let mut led = BTreeMap::<ObjectId, BTreeSet<ObjectId>>::new();
     for candidate in &plan.candidates {
         let to = led.entry(candidate.pack).or_default();
         for batch in batches(&candidate.needed) {
             prune.check()?;
-            let bytes = copy(plan, &writer, candidate, batch, to)?;
-            monitor.advance(bytes);
-            stored = stored.saturating_add(bytes);
+            copy(plan, &writer, candidate.pack, batch, to)?;
+            monitor.advance(batch.iter().map(|record| u64::from(record.stored_len)).sum());
         }
     }
     writer.finish()?;
@@ -169,7 +168,7 @@ pub(super) fn run(prune: &Prune<'_>, facts: &Facts, plan: &Plan) -> Result<u64> 
             }
         }
     }
-    Ok(stored)
+    Ok(())
 }
 
 /// Records in groups of bounded size.
@@ -188,34 +187,26 @@ fn batches(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Reads and checks chunks, and adds them as they are stored; notes where they are now.
-fn copy(
-    plan: &Plan,
-    writer: &Writer,
-    candidate: &Candidate,
-    batch: &[Record],
-    to: &mut BTreeSet<ObjectId>,
-) -> Result<u64> {
-    let pack = candidate.pack;
+/// Reads and checks chunks of a pack, and adds them as they are stored; notes where they are now.
+fn copy(plan: &Plan, writer: &Writer, pack: ObjectId, batch: &[Record], to: &mut BTreeSet<ObjectId>) -> Result<()> {
+    let plain_len = |record: &Record| to_usize(u64::from(record.plain_len));
     let wanted: Vec<(Entry, usize)> = batch
         .iter()
-        .map(|record| (Entry { id: record.id, pack }, to_usize(u64::from(record.plain_len))))
+        .map(|record| (Entry { id: record.id, pack }, plain_len(record)))
         .collect();
-    let unreadable = |(_, source)| -> Error {
-        let key = pack_key(ObjectType::Pack, &pack).map_or_else(|_| String::new(), |key| key.to_string());
-        Error::Repack { key, source }
+    let unreadable = |(_, source)| Error::Repack {
+        key: pack_key(ObjectType::Pack, &pack).map_or_else(|_| crate::bytes::hex(&pack), |key| key.to_string()),
+        source,
     };
     let chunks = plan.reader.fetch_stored(&wanted).map_err(unreadable)?;
-    let mut stored = 0_u64;
     for (record, chunk) in batch.iter().zip(&chunks) {
-        let (new, added) = writer.add(&Encoded {
+        let (new, _) = writer.add(&Encoded {
             id: record.id,
             codec: chunk.codec,
             stored: &chunk.bytes,
-            plain_len: to_usize(u64::from(record.plain_len)),
+            plain_len: plain_len(record),
         })?;
         to.insert(new);
-        stored = stored.saturating_add(added);
     }
-    Ok(stored)
+    Ok(())
 }

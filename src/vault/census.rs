@@ -1,5 +1,6 @@
 //! What an object must be, told by its key.
 
+use super::mark::MARKS;
 use super::object::{Frame, ObjectType};
 use super::{BACKUPS, Vault, moved, quarantine};
 use crate::bytes::unhex;
@@ -22,6 +23,9 @@ impl Vault {
         }
         if let Some(name) = text.strip_prefix("index/") {
             return Some(self.frame(ObjectType::Index, unhex(name)?));
+        }
+        if let Some(name) = text.strip_prefix(MARKS) {
+            return Some(self.frame(ObjectType::Mark, unhex(name)?));
         }
         if let Some(address) = text.strip_prefix(BACKUPS) {
             address.parse::<super::Address>().ok()?;
@@ -51,6 +55,8 @@ mod tests {
             (format!("packs/{id}"), None),
             (format!("index/{id}"), Some(ObjectType::Index)),
             ("index/x".to_owned(), None),
+            (format!("marks/{id}"), Some(ObjectType::Mark)),
+            ("marks/x".to_owned(), None),
             (
                 "backups/disks/a/2026-01-01T00-00-00Z".to_owned(),
                 Some(ObjectType::Manifest),

@@ -10,6 +10,7 @@ use crate::checksum::Digest;
 use crate::store::{self, again};
 use crate::vault::index::MAX_INDEX;
 use crate::vault::manifest::MAX_MANIFEST;
+use crate::vault::mark::{MAX_MARK, Mark};
 use crate::vault::object::{FRAME_LEN, ObjectId, ObjectType};
 use crate::vault::pack::MAX_PACK;
 use crate::vault::quarantine::{Quarantine, WHOLE};
@@ -157,6 +158,7 @@ fn read(job: &Job<'_>, object: &Object, buffers: &mut Buffers) -> vault::Result<
         ObjectType::Pack | ObjectType::MetaPack => MAX_PACK,
         ObjectType::Index => MAX_INDEX,
         ObjectType::Manifest => framed(MAX_MANIFEST),
+        ObjectType::Mark => framed(MAX_MARK),
         _ => framed(MAX_RECORD),
     };
     let len = match store.head(key) {
@@ -208,10 +210,14 @@ fn examine(job: &Job<'_>, object: &Object, buffers: &mut Buffers) -> vault::Resu
             Some(Err(vault::Error::Corrupt { what, .. })) => of(Invariant::Address, what),
             Some(Err(error)) => return Err(error),
         },
+        ObjectType::Mark if Mark::decode(payload).is_some() => Examined::default(),
+        ObjectType::Mark => of(Invariant::Record, "it is not spelled as marks are".to_owned()),
         // One form for all kinds: JSON in its one spelling.
         _ => match job.vault().record::<serde_json::Value>(key) {
             Ok(_) => Examined::default(),
             Err(vault::Error::Corrupt { what, .. }) => of(Invariant::Record, what),
+            // Renewed or given back in between, as leases are.
+            Err(vault::Error::Store(error)) if error.is_not_found() => Examined::default(),
             Err(error) => return Err(error),
         },
     })

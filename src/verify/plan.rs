@@ -95,7 +95,7 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     for key in keys {
         let Some(frame) = vault.frame_of(&key) else {
-            if key.as_str() != "vault" && !key.as_str().starts_with("marks/") {
+            if key.as_str() != "vault" {
                 plan.foreign.push(key);
             }
             continue;

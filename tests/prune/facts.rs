@@ -348,6 +348,62 @@ fn a_writer_that_has_not_seen_a_mark_holds_it_up_and_is_told() {
 }
 
 #[test]
+fn a_pack_that_chunks_were_moved_to_stays_as_long_as_the_old_one_is_needed() {
+    let world = World::new();
+    let hand = world.hand();
+    let packs = || {
+        let keys = world.store.list("packs/").unwrap();
+        let ids = keys
+            .iter()
+            .map(|key| vaultfs::bytes::unhex(&key.as_str()[9..]).unwrap());
+        ids.collect::<BTreeSet<[u8; 16]>>()
+    };
+    let one = hand.back_up("one", &[3]).unwrap();
+    let old = *packs().first().unwrap();
+    let gone = hand.back_up("gone", &[1]).unwrap();
+    let new = *packs().iter().find(|pack| **pack != old).unwrap();
+    world.vault().put_moved(&old, &new).unwrap();
+    hand.delete(&gone).unwrap();
+    let prune = || {
+        for _ in 0..3 {
+            world.clock.pass(HOUR);
+            hand.prune(AT_ONCE).unwrap();
+        }
+    };
+    prune();
+    assert_eq!(packs(), [old, new].into());
+    // Also when the old one is gone.
+    let key = vaultfs::vault::pack_key(vaultfs::vault::object::ObjectType::Pack, &old).unwrap();
+    let bytes = world.store.get(&key, u64::MAX).unwrap();
+    world.store.delete(&key).unwrap();
+    prune();
+    assert_eq!(packs(), [new].into());
+    world.store.put_new(&key, &bytes).unwrap();
+    hand.delete(&one).unwrap();
+    prune();
+    assert!(packs().is_empty() && world.store.list("moved/").unwrap().is_empty());
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_intent_and_deleted_backups_can_be_brought_back() {
+    let scene = Scene::new();
+    let key = scene.world.store.list("meta/").unwrap();
+    // Every page is lost.
+    let good: Vec<(Key, Vec<u8>)> = key
+        .into_iter()
+        .map(|key| (key.clone(), scene.world.store.get(&key, u64::MAX).unwrap()))
+        .collect();
+    good.iter().for_each(|(key, _)| scene.world.store.delete(key).unwrap());
+    let error = scene.world.hand().prune(AT_ONCE).unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    assert!(scene.world.store.list("sweeps/").unwrap().is_empty());
+    good.iter()
+        .for_each(|(key, data)| scene.world.store.put_new(key, data).unwrap());
+    scene.world.hand().undelete(&scene.deleted, &[1, 2]).unwrap();
+    scene.world.settle(&|| "brought back".to_owned());
+}
+
+#[test]
 fn random_damage_to_records_and_leases_stops_or_harms_nothing() {
     let mut random = Random::new(6_100);
     for round in 0..60 {
@@ -368,7 +424,7 @@ fn random_damage_to_records_and_leases_stops_or_harms_nothing() {
         let ended = scene.world.hand().prune(AT_ONCE);
         drop(lease);
         // Damage in what a backup needs stops it; damage elsewhere removes nothing that is needed.
-        if key.as_str().starts_with("backups/servers/one") || key.as_str().starts_with("meta/") {
+        if key.as_str().starts_with("backups/") || key.as_str().starts_with("meta/") {
             scene.world.store.overwrite(key, good);
         }
         scene

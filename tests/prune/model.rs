@@ -18,6 +18,7 @@ use vaultfs::monitor::Silent;
 use vaultfs::prune::{self, Mode, Report, Settings};
 use vaultfs::store::memory::MemoryStore;
 use vaultfs::store::{Key, Store};
+use vaultfs::vault::object::{ObjectId, ObjectType};
 use vaultfs::vault::tags::Tags;
 use vaultfs::vault::{Address, Change, Consistency, ResourceKind, ResourceName, Tombstone, Vault};
 
@@ -208,7 +209,14 @@ impl World {
                 let image = DiskImage::open(&reader, &address, disk);
                 for number in 0..image.layout().chunks() {
                     if let vaultfs::image::disk::Place::Chunk(entry) = image.place(number).unwrap() {
-                        needed.insert(vaultfs::bytes::hex(&entry.pack));
+                        // Where a repack has put it, if one has.
+                        let again = vault.moved_from(&entry.pack).unwrap();
+                        let has = |pack: &ObjectId| {
+                            let footer = reader.footer(ObjectType::Pack, pack);
+                            footer.is_ok_and(|footer| footer.find(&entry.id).is_some())
+                        };
+                        let pack = again.into_iter().find(has).unwrap_or(entry.pack);
+                        needed.insert(vaultfs::bytes::hex(&pack));
                     }
                 }
             }
