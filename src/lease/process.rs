@@ -30,7 +30,7 @@ impl Process {
             boot: boot_id(),
             pid_namespace: namespace.to_string_lossy().into_owned(),
             pid,
-            pid_start: start_of(pid).unwrap_or_default(),
+            pid_start: stat_of(pid).map_or(0, |stat| stat.start),
         }
     }
 
@@ -41,8 +41,12 @@ impl Process {
             && !self.pid_namespace.is_empty()
             && self.boot == own.boot
             && self.pid_namespace == own.pid_namespace;
-        // A process that cannot be looked for is not gone.
-        is_here && fs::exists("/proc/self/stat").unwrap_or(false) && start_of(self.pid) != Some(self.pid_start)
+        is_here
+            && match stat_of(self.pid) {
+                Some(stat) => stat.is_zombie || stat.start != self.pid_start,
+                // Hidden from this user, or not there: a signal that is none tells the two apart.
+                None => !exists(self.pid),
+            }
     }
 
     /// The boot as bytes; zeros if unknown.
@@ -57,15 +61,28 @@ fn boot_id() -> String {
     text.trim().to_owned()
 }
 
-/// When a living process started; `None` if there is none, or only what its parent has not asked about yet.
-fn start_of(pid: u32) -> Option<u64> {
+/// What the system tells of a process.
+struct Stat {
+    /// It has ended, and its parent has not asked about it yet.
+    is_zombie: bool,
+    /// When it started, in clock ticks since the boot.
+    start: u64,
+}
+
+fn stat_of(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program stands in brackets and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
+    let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
     let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X" | "x")).then_some(start)
+    Some(Stat { is_zombie, start })
+}
+
+/// Says whether there is a process with this number; where nobody can say, there is.
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(test)]
@@ -90,17 +107,18 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let lease = Process {
             pid: child.id(),
-            pid_start: start_of(child.id()).unwrap(),
+            pid_start: stat_of(child.id()).unwrap().start,
             ..own.clone()
         };
         assert!(!lease.is_gone(&own));
         child.kill().unwrap();
-        while start_of(child.id()).is_some() {
+        while stat_of(child.id()).is_some_and(|stat| !stat.is_zombie) {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         assert!(lease.is_gone(&own));
+        assert!(exists(child.id()));
         child.wait().unwrap();
-        assert!(lease.is_gone(&own));
+        assert!(lease.is_gone(&own) && !exists(child.id()));
     }
 
     #[test]
