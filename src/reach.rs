@@ -20,7 +20,7 @@ use std::thread;
 
 /// Pages that are read, in threads, before what they lead to is looked up: bounds what is held, and is enough for chunks that are
 /// scattered over many packs to meet others of the same pack.
-const BATCH: usize = 512;
+const BATCH: usize = 256;
 /// Threads where each page is a request: while one waits, others do.
 const REMOTE_JOBS: usize = 16;
 
