@@ -25,6 +25,8 @@ const MAX_PACKS: usize = 256;
 const MAX_KEPT: NonZero<usize> = NonZero::new(4096).unwrap();
 /// How long they are: a chunk may be healed while a vault is mounted.
 const KEPT: Duration = Duration::from_secs(60);
+/// How long it is remembered that there is none: a pack may be repacked at any moment.
+const KEPT_NONE: Duration = Duration::from_secs(5);
 
 /// When it was looked where a pack's chunks are, and what was found.
 type Listed = (Instant, Arc<[ObjectId]>);
@@ -52,7 +54,8 @@ impl Moves {
         }
         let mut kept = self.kept.lock();
         let (when, places) = kept.get(pack)?;
-        (when.elapsed() < KEPT).then(|| Arc::clone(places))
+        let limit = if places.is_empty() { KEPT_NONE } else { KEPT };
+        (when.elapsed() < limit).then(|| Arc::clone(places))
     }
 
     fn keep(&self, pack: &ObjectId, places: &Arc<[ObjectId]>) {
