@@ -1,5 +1,6 @@
 //! The program itself: what it says, killed at any call, and on a disk that is full to the last byte.
 
+use crate::common::mounted;
 use crate::common::program::{self, stderr, succeed, traced, vaultfs};
 use crate::common::{Random, files, have, skip, temporary_files, trace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -331,4 +332,69 @@ fn a_disk_that_is_full_to_the_last_byte_is_pruned() {
     assert!(cat(&vault, KEPT) == bytes_of(dir.path(), "kept"));
     good(&back_up(dir.path(), &vault, "more", 4, &[]));
     assert!(cat(&vault, "servers/more/latest") == bytes_of(dir.path(), "more"));
+}
+
+#[test]
+fn packs_of_which_little_is_needed_are_repacked_and_backups_read_on() {
+    let dir = scratch();
+    let vault = program::init(dir.path());
+    let path = dir.path().join("disk");
+    let back_up = |bytes: &[u8], at: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let disk = format!("vda={}", path.display());
+        let mut command = vaultfs(program::backup_words(&vault, "web", &disk));
+        good(&command.args(["--at", at]).output().unwrap());
+    };
+    let mut bytes = Random::new(0x5e9a_0001).bytes(4 << 20);
+    back_up(&bytes, "2026-01-01T00-00-00Z");
+    // A fifth of the first backup's only pack stays in use.
+    let fifth = bytes.len() / 5;
+    bytes[fifth..].copy_from_slice(&Random::quiet(0x5e9a_0002).bytes(bytes.len() - fifth));
+    back_up(&bytes, "2026-01-02T00-00-00Z");
+    let stored = || {
+        files(&vault.join("packs"))
+            .iter()
+            .map(|pack| pack.metadata().unwrap().len())
+            .sum::<u64>()
+    };
+    let full = stored();
+    let mount = mounted::Mount::new(dir.path(), &vault, "");
+    let open = std::fs::File::open(mount.path("servers/web/2026-01-02T00-00-00Z/disks/vda.img")).unwrap();
+    let reads_back = || {
+        assert!(cat(&vault, "servers/web/2026-01-02T00-00-00Z") == bytes);
+        let verified = words("verify", &vault, &["--data"]).output().unwrap();
+        assert!(verified.status.success(), "{}", stderr(&verified));
+    };
+    succeed(words("delete", &vault, &["servers/web/2026-01-01T00-00-00Z"]));
+    let plan = good(&words("prune", &vault, &["--dry-run", "--json"]).output().unwrap());
+    assert_eq!(
+        plan["repacked"]["packs"], 0,
+        "a deleted backup that can be brought back needs its packs: {plan}"
+    );
+    let mut repacked = 0;
+    for _ in 0..6 {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        repacked += good(&prune(&vault))["repacked"]["packs"].as_u64().unwrap();
+        reads_back();
+    }
+    assert_eq!(repacked, 1);
+    let expected = full - u64::try_from(bytes.len() - fifth).unwrap();
+    assert!(
+        stored() < expected + (300 << 10),
+        "{} of {full}, expected {expected}",
+        stored()
+    );
+    assert_eq!(files(&vault.join("moved")).len(), 1);
+    // Who had the image open reads on, through a pack that is gone.
+    let mut read = vec![0; bytes.len()];
+    std::os::unix::fs::FileExt::read_exact_at(&open, &mut read, 0).unwrap();
+    assert!(read == bytes);
+    drop(open);
+    mount.end();
+    // The next backup finds what was stored again.
+    let before = stored();
+    back_up(&bytes, "2026-01-03T00-00-00Z");
+    assert!(stored() < before + (100 << 10), "{before} {}", stored());
+    assert!(cat(&vault, "servers/web/2026-01-03T00-00-00Z") == bytes);
+    reads_back();
 }
