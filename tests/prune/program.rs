@@ -349,7 +349,8 @@ fn packs_of_which_little_is_needed_are_repacked_and_backups_read_on() {
     back_up(&bytes, "2026-01-01T00-00-00Z");
     // A fifth of the first backup's only pack stays in use.
     let fifth = bytes.len() / 5;
-    bytes[fifth..].copy_from_slice(&Random::quiet(0x5e9a_0002).bytes(bytes.len() - fifth));
+    let changed = Random::quiet(0x5e9a_0002).bytes(bytes.len() - fifth);
+    bytes[fifth..].copy_from_slice(&changed);
     back_up(&bytes, "2026-01-02T00-00-00Z");
     let stored = || {
         files(&vault.join("packs"))
