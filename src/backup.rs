@@ -5,6 +5,7 @@ mod disk;
 mod files;
 mod hooks;
 mod pages;
+mod readback;
 
 pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
 pub use hooks::Hooks;
@@ -13,6 +14,7 @@ use crate::chunk::Reader;
 use crate::clock::{Clock, Point};
 use crate::image::disk::DiskImage;
 use crate::image::{self, ReadAt};
+use crate::lease::{self, Lease};
 use crate::monitor::Monitor;
 use crate::store;
 use crate::vault::codec::Codec;
@@ -24,6 +26,7 @@ use crate::vault::{
     random_id,
 };
 use crate::writer::{self, Encoded, Writer, encode_checked, merge};
+use readback::ReadBack;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -43,6 +46,9 @@ pub enum Error {
     /// Chunks could not be written.
     #[error(transparent)]
     Write(#[from] writer::Error),
+    /// The lease was lost, and with it something that the backup needs.
+    #[error(transparent)]
+    Lease(#[from] lease::Error),
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] image::Error),
@@ -61,6 +67,15 @@ pub enum Error {
         /// The system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// What was stored a moment ago does not come back.
+    #[error("{whose} was stored and cannot be read back; nothing was committed")]
+    ReadBack {
+        /// A disk or a file.
+        whose: String,
+        /// What came instead.
+        #[source]
+        source: image::Error,
     },
     /// A hook failed.
     #[error("the --{which} command {command:?} failed ({why})")]
@@ -255,7 +270,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
         .before
         .as_ref()
         .map_or(Ok(()), |command| hooks::run("before", command, &variables("before")))
-        .and_then(|()| read(vault, request, environment));
+        .and_then(|()| read_again(vault, request, environment));
     let status = if read_in.is_ok() { "ok" } else { "failed" };
     let after = request
         .hooks
@@ -265,7 +280,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
     if let (Err(_), Err(error)) = (&read_in, &after) {
         environment.monitor.warn(&error.to_string());
     }
-    let report = commit(vault, read_in?, request.at, environment.clock)?;
+    let report = commit(read_in?, request.at, environment.clock)?;
     if let Err(error) = merge::merge_indexes(vault) {
         environment
             .monitor
@@ -336,6 +351,23 @@ fn manifest(request: &Request, content: Content, point: Point) -> Manifest {
 struct Read {
     manifest: Manifest,
     excluded: u64,
+    lease: Arc<Lease>,
+}
+
+/// As [`read`]; once more if what was stored came back damaged: it is in quarantine by then, and is stored anew.
+fn read_again(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
+    match read(vault, request, environment) {
+        Err(Error::ReadBack {
+            whose,
+            source: source @ (image::Error::Corrupt { .. } | image::Error::Missing { .. }),
+        }) => {
+            environment.monitor.warn(&format!(
+                "{whose} was stored and cannot be read back ({source}); the source is read again"
+            ));
+            read(vault, request, environment)
+        }
+        other => other,
+    }
 }
 
 /// Reads and stores what the request names.
@@ -348,25 +380,27 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
         Input::Disks(_) => READER_CACHE,
         Input::Tree(_) => TREE_READER_CACHE,
     };
+    // Before anything is looked at that the backup will rely on.
+    let lease = Arc::new(Lease::take(vault, lease::Kind::Backup, environment.clock)?);
     let reader = Reader::new(vault.clone(), cache);
     let parent = newest(vault, &request.resource, environment.monitor)?;
     let open = || -> Result<Context<'_>> {
         Ok(Context {
-            writer: Writer::open(&reader)?,
+            writer: Writer::open(&reader, &lease)?,
             monitor: environment.monitor,
             cancel: environment.cancel,
             level: request.level,
             jobs: request.jobs.max(1),
         })
     };
+    let mut sources = Vec::new();
     let (context, content, excluded) = match &request.input {
         Input::Disks(inputs) => {
-            let mut sources = Vec::new();
             for input in inputs {
                 sources.push((input, (input.open)()?));
             }
             let context = open()?;
-            let disks = read_disks(&context, &reader, sources, parent.as_ref())?;
+            let disks = read_disks(&context, &reader, &sources, parent.as_ref())?;
             (context, Content::Disks(disks), 0)
         }
         Input::Tree(input) => {
@@ -380,20 +414,35 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
     };
     context.writer.finish()?;
     let mut manifest = manifest(request, content, request.at.unwrap_or(started));
+    let address = manifest.address()?;
+    let read_back = ReadBack::new(vault, &address, environment.monitor, started.seconds());
+    match &manifest.content {
+        Content::Disks(disks) => {
+            let pairs = disks.iter().zip(&sources);
+            pairs
+                .map(|(disk, (_, source))| read_back.disk(disk, source))
+                .collect::<Result<()>>()?;
+        }
+        Content::Tree(tree) => read_back.tree(tree)?,
+    }
     manifest.started = started.seconds();
     manifest.parent = parent.as_ref().map(|(address, _)| address.point.seconds());
     manifest.resource_id = match &parent {
         Some((_, parent)) => parent.resource_id,
         None => random_id()?,
     };
-    Ok(Read { manifest, excluded })
+    Ok(Read {
+        manifest,
+        excluded,
+        lease,
+    })
 }
 
 /// Reads and stores every disk.
 fn read_disks(
     context: &Context<'_>,
     reader: &Arc<Reader>,
-    sources: Vec<(&DiskInput, Arc<dyn ReadAt>)>,
+    sources: &[(&DiskInput, Arc<dyn ReadAt>)],
     parent: Option<&(Address, Manifest)>,
 ) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
@@ -438,12 +487,16 @@ fn newest(vault: &Vault, resource: &ResourceName, monitor: &dyn Monitor) -> Resu
 }
 
 /// Commits; if another writer took the same second, the next one is taken, unless the user gave the time.
-fn commit(vault: &Vault, read: Read, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
-    let Read { mut manifest, excluded } = read;
+fn commit(read: Read, at: Option<Point>, clock: &dyn Clock) -> Result<Report> {
+    let Read {
+        mut manifest,
+        excluded,
+        lease,
+    } = read;
     loop {
         manifest.finished = clock.now();
         let address = manifest.address()?;
-        match vault.commit(&manifest) {
+        match lease.commit(&manifest) {
             Ok(()) => {
                 return Ok(Report {
                     address,
@@ -451,10 +504,10 @@ fn commit(vault: &Vault, read: Read, at: Option<Point>, clock: &dyn Clock) -> Re
                     excluded,
                 });
             }
-            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) if at.is_some() => {
+            Err(lease::Error::Vault(vault::Error::Store(store::Error::AlreadyExists { .. }))) if at.is_some() => {
                 return Err(Error::Exists { address });
             }
-            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => {
+            Err(lease::Error::Vault(vault::Error::Store(store::Error::AlreadyExists { .. }))) => {
                 // A point never lies in the future: the second it names has to come first.
                 manifest.point = manifest.point.saturating_add(1);
                 while clock.now() < manifest.point {

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod items;
 mod keeping;
+mod moved;
 pub mod prefetch;
 pub mod run;
 mod segments;
@@ -66,6 +67,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says whether the store itself answered that the bytes are not there or wrong: another try would not give them, another copy may.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Missing { .. })
+    }
+
     /// Says whether the failure was of the thread that met it, which had no time left: another one may try at once.
     fn is_of_its_thread(&self) -> bool {
         use std::io::ErrorKind::{TimedOut, WouldBlock};
@@ -95,6 +102,7 @@ pub struct Reader {
     segments: segments::Segments,
     /// Held by who claims several chunks, not while they are fetched.
     claiming: Mutex<()>,
+    moves: moved::Moves,
 }
 
 impl Reader {
@@ -112,6 +120,7 @@ impl Reader {
             footers: Mutex::new(footers),
             segments: segments::Segments::default(),
             claiming: Mutex::new(()),
+            moves: moved::Moves::default(),
         })
     }
 
@@ -160,8 +169,7 @@ impl Reader {
         if self.take_kept(ObjectType::Pack, &entry.id, buffer, check) {
             return Ok(());
         }
-        let record = self.locate(ObjectType::Pack, &entry.id, &entry.pack)?;
-        self.decode(ObjectType::Pack, &entry.pack, &record, buffer, check)
+        self.take(ObjectType::Pack, &entry.id, &entry.pack, buffer, check)
     }
 
     /// The encoded bytes of a map page or page list; they match their id, their content is still to be checked.
@@ -193,18 +201,26 @@ impl Reader {
             if self.take_kept(ObjectType::MetaPack, &id, buffer, check) {
                 return Ok(());
             }
-            let record = self.locate(ObjectType::MetaPack, &id, &page.pack)?;
-            self.decode(ObjectType::MetaPack, &page.pack, &record, buffer, check)
+            self.take(ObjectType::MetaPack, &id, &page.pack, buffer, check)
         })
     }
 
-    /// Finds a chunk by the footer of the hinted pack.
-    fn locate(&self, object_type: ObjectType, id: &ChunkId, pack: &ObjectId) -> Result<Record> {
-        let footer = self.footer(object_type, pack)?;
-        footer.find(id).copied().ok_or_else(|| Error::Missing {
-            object: key_text(object_type, pack),
-            what: format!("chunk {id}"),
-        })
+    /// Finds a chunk and decodes it from the first place where `check` finds it good.
+    fn take(
+        &self,
+        kind: ObjectType,
+        id: &ChunkId,
+        hint: &ObjectId,
+        buffer: &mut Vec<u8>,
+        check: impl Fn(&[u8]) -> Result<(), String>,
+    ) -> Result<()> {
+        let (pack, record) = self.locate(kind, id, hint)?;
+        match self.decode(kind, &pack, &record, buffer, &check) {
+            Err(error) if error.is_loss() => self.from_any(kind, (id, hint, &pack), error, |pack, record| {
+                self.decode(kind, pack, record, buffer, &check)
+            }),
+            other => other,
+        }
     }
 
     /// Reads the stored bytes of a chunk, decodes them, and lets `check` say what is wrong with the plain ones.
@@ -284,6 +300,15 @@ impl Reader {
             self.keep_tail(object_type, pack, len, &tail);
             Ok(footer)
         })
+    }
+}
+
+/// Says whether `plain` is what this id says: data in a pack, a page of a map or of a tree in a meta pack.
+#[must_use]
+pub fn id_fits(object_type: ObjectType, id: &ChunkId, plain: &[u8]) -> bool {
+    match object_type {
+        ObjectType::MetaPack => map::page_id(plain) == *id || tree_page::page_id(plain) == *id,
+        _ => ChunkId::of(plain) == *id,
     }
 }
 

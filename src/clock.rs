@@ -2,11 +2,32 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where "now" comes from; tests bring their own.
 pub trait Clock: Send + Sync {
     /// Seconds since 1970-01-01T00:00:00Z.
     fn now(&self) -> Seconds;
+
+    /// Time since this machine started, with the time it was suspended: nobody sets it, and nothing turns it back.
+    fn uptime(&self) -> Duration {
+        uptime()
+    }
+
+    /// Waits.
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// Time since this machine started, with the time it was suspended.
+#[must_use]
+pub fn uptime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z, negative before.

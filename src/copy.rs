@@ -15,7 +15,8 @@ mod tree;
 pub use plan::{Plan, Step, Work};
 
 use crate::chunk::{self, Reader};
-use crate::clock::Point;
+use crate::clock::{self, Point};
+use crate::lease::{self, Lease};
 use crate::monitor::Monitor;
 use crate::store;
 use crate::vault::{self, Address, Content, Manifest, ResourceName, Vault};
@@ -265,6 +266,7 @@ pub fn run(
         to: Reader::new(to.clone(), READER_CACHE),
         environment,
         counts: Counts::default(),
+        lease: Mutex::default(),
         seen: Mutex::default(),
         resources: Mutex::default(),
     };
@@ -287,6 +289,8 @@ struct Copier<'a> {
     to: Arc<Reader>,
     environment: Environment<'a>,
     counts: Counts,
+    /// One for the whole run, from the first backup that is copied on: pages copied for one are taken over for the next.
+    lease: Mutex<Option<Arc<Lease>>>,
     /// Pages of which the other vault has a copy.
     seen: Mutex<Seen>,
     /// Resources of which something was copied, with their ids in the vault copied to.
@@ -320,6 +324,7 @@ impl Copier<'_> {
         let source = self.load(&self.from, address)?;
         let base = self.base(address, source.parent)?;
         let session = Session::open(self, address)?;
+        let lease = Arc::clone(session.lease());
         let content = session.copy(&source, base.near.as_ref());
         let (content, seen) = session.end(content)?;
         self.seen.lock().add(seen);
@@ -331,23 +336,35 @@ impl Copier<'_> {
             ..source
         };
         let to = self.to.vault();
-        let failed = |source| Error::Vault {
-            vault: to.store().describe(),
-            source,
-        };
-        match to.commit(&manifest) {
+        match lease.commit(&manifest) {
             Ok(()) => {}
             // Somebody else copied it in the same moment.
-            Err(vault::Error::Store(store::Error::AlreadyExists { .. })) => {
+            Err(lease::Error::Vault(vault::Error::Store(store::Error::AlreadyExists { .. }))) => {
                 return self.compare(address).map(|()| Outcome::There);
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(self.unwritable(address, error.into())),
         }
         if let Err(error) = merge::merge_indexes(to) {
             let text = format!("small indexes were not merged: {error}");
             self.environment.monitor.warn(&text);
         }
         Ok(Outcome::Copied)
+    }
+
+    /// The lease of this run on the vault copied to.
+    fn lease(&self, address: &Address) -> Result<Arc<Lease>> {
+        let mut lease = self.lease.lock();
+        if let Some(lease) = &*lease {
+            return Ok(Arc::clone(lease));
+        }
+        let taken = Lease::take(self.to.vault(), lease::Kind::Copy, &clock::System);
+        let taken = Arc::new(taken.map_err(|error| self.unwritable(address, error.into()))?);
+        Ok(Arc::clone(lease.insert(taken)))
+    }
+
+    fn unwritable(&self, address: &Address, source: writer::Error) -> Error {
+        let at = Place::new(address, String::new(), self.to.vault());
+        Error::Write { at, source }
     }
 
     /// What the vault copied to has of the resource.

@@ -11,6 +11,7 @@ pub mod helper;
 pub mod holders;
 pub mod mountinfo;
 pub mod options;
+mod presence;
 pub mod pulse;
 mod readahead;
 mod refresh;

@@ -18,6 +18,7 @@ use crate::bytes;
 use crate::clock::Seconds;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The name of an object: components of `A-Z a-z 0-9 . _ -` joined by `/`, none empty, none starting with a dot.
 ///
@@ -245,6 +246,31 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// Removes what writers that were killed have left and that no listing shows, if it is older than `age`; returns how much it was.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        let _ = age;
+        Ok(0)
+    }
+
+    /// Keeps some space back for a time when there is none left, if the store can.
+    ///
+    /// # Errors
+    /// `Io`, also when there is no space to be kept.
+    fn keep_reserve(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives back the space that was kept; says whether there was any.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn release_reserve(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The store in words for messages: a path or a URL.
     fn describe(&self) -> String;
 
@@ -294,6 +320,15 @@ impl<T: Store + ?Sized> Store for Arc<T> {
     }
     fn retain(&self, key: &Key, until: Seconds) -> Result<()> {
         (**self).retain(key, until)
+    }
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        (**self).remove_litter(age)
+    }
+    fn keep_reserve(&self) -> Result<()> {
+        (**self).keep_reserve()
+    }
+    fn release_reserve(&self) -> Result<bool> {
+        (**self).release_reserve()
     }
     fn describe(&self) -> String {
         (**self).describe()

@@ -4,6 +4,7 @@
 
 pub mod access;
 mod catalogue;
+mod census;
 pub mod codec;
 pub mod config;
 pub mod index;
@@ -12,9 +13,12 @@ pub mod kept;
 pub mod lifecycle;
 pub mod manifest;
 pub mod map;
+pub mod mark;
+pub mod moved;
 pub mod name;
 pub mod object;
 pub mod pack;
+pub mod quarantine;
 pub mod record;
 pub mod tags;
 pub mod tree_page;
@@ -43,7 +47,7 @@ pub const MAX_CHUNK: u32 = 4 << 20;
 pub const MAX_DISK_PAGES: u64 = 4096 * 1024;
 
 /// What the keys of manifests start with.
-const BACKUPS: &str = "backups/";
+pub(crate) const BACKUPS: &str = "backups/";
 
 /// Identity of a chunk: BLAKE3 of its plain bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,6 +8,7 @@ pub mod merge;
 
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
+use crate::lease::{self, Lease};
 use crate::store::Key;
 use crate::vault::codec::Codec;
 use crate::vault::index::{self, Record};
@@ -18,7 +19,7 @@ use crate::vault::{self, ChunkId, Vault, index_key, pack_key, random_id};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use known::Known;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -34,6 +35,9 @@ pub enum Error {
     /// The vault refused a pack or an index, or could not be read.
     #[error(transparent)]
     Vault(#[from] vault::Error),
+    /// The lease under which this writes could not be had, or was lost with what it protected.
+    #[error(transparent)]
+    Lease(lease::Error),
     /// An existing pack could not be looked at, which says nothing about whether the chunk is there.
     #[error("a chunk could not be looked up in the vault")]
     Lookup(#[source] chunk::Error),
@@ -51,6 +55,15 @@ pub enum Error {
     /// Another thread of this writer failed before; its error is the one that counts.
     #[error("another pack could not be written")]
     Stopped,
+}
+
+impl From<lease::Error> for Error {
+    fn from(error: lease::Error) -> Self {
+        match error {
+            lease::Error::Vault(error) => Self::Vault(error),
+            other => Self::Lease(other),
+        }
+    }
 }
 
 /// The result of a write.
@@ -99,6 +112,7 @@ struct Full {
 /// Collects new chunks into packs. See the module's text.
 pub struct Writer {
     vault: Vault,
+    lease: Arc<Lease>,
     known: Known,
     data: Mutex<Option<Open>>,
     meta: Mutex<Option<Open>>,
@@ -109,20 +123,22 @@ pub struct Writer {
     checkpoint: Mutex<Option<Key>>,
     /// New pages of this session.
     fresh_pages: Mutex<HashMap<ChunkId, ObjectId>>,
+    /// Packs that lost a chunk, and the packs that have it now; recorded at the end.
+    moves: Mutex<BTreeSet<(ObjectId, ObjectId)>>,
     failure: Arc<Mutex<Option<vault::Error>>>,
     full: Sender<Full>,
     storers: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts a session; `reader` looks at the packs that are there.
+    /// Starts a session; `reader` looks at the packs that are there, `lease` says which of them can be relied on.
     ///
     /// # Errors
     /// `Vault` if the vault must not be written or its indexes cannot be listed.
-    pub fn open(reader: &Arc<Reader>) -> Result<Self> {
+    pub fn open(reader: &Arc<Reader>, lease: &Arc<Lease>) -> Result<Self> {
         let vault = reader.vault().clone();
         vault.check_writable()?;
-        let known = Known::open(Arc::clone(reader))?;
+        let known = Known::open(Arc::clone(reader), Arc::clone(lease))?;
         let (full, jobs) = bounded::<Full>(1);
         let failure = Arc::new(Mutex::new(None));
         let start = |_| {
@@ -137,6 +153,7 @@ impl Writer {
             .map_err(Error::Compress)?;
         Ok(Self {
             vault,
+            lease: Arc::clone(lease),
             known,
             data: Mutex::new(None),
             meta: Mutex::new(None),
@@ -144,6 +161,7 @@ impl Writer {
             fresh_limit: FRESH_LIMIT,
             checkpoint: Mutex::new(None),
             fresh_pages: Mutex::default(),
+            moves: Mutex::default(),
             failure,
             full,
             storers,
@@ -156,10 +174,32 @@ impl Writer {
     /// # Errors
     /// `Lookup` if the store fails; a pack that is damaged or gone just does not hold the chunk.
     pub fn find(&self, id: &ChunkId, plain_len: usize, hint: Option<ObjectId>) -> Result<Option<ObjectId>> {
-        if let Some(record) = self.fresh.lock().get(id) {
-            return Ok(Some(record.pack));
+        let fresh = self.fresh.lock().get(id).map(|record| record.pack);
+        let found = match fresh {
+            Some(pack) => {
+                // Not looked at: it is only asked whether it has to be healed.
+                if let Some(hint) = hint {
+                    self.known.note_replaced(id, plain_len, &hint)?;
+                }
+                Some(pack)
+            }
+            None => self.known.find(id, plain_len, hint)?,
+        };
+        if let Some(pack) = &found {
+            self.heal(id, pack);
         }
-        self.known.find(id, plain_len, hint)
+        Ok(found)
+    }
+
+    /// Takes note that `pack`, which should hold a chunk, does not give it: once the chunk is stored elsewhere, that is recorded.
+    pub fn note_lost(&self, id: &ChunkId, pack: &ObjectId) {
+        self.known.note_lost(id, pack);
+    }
+
+    fn heal(&self, id: &ChunkId, pack: &ObjectId) {
+        let lost = self.known.take_lost(id);
+        let moves = lost.into_iter().filter(|old| old != pack).map(|old| (old, *pack));
+        self.moves.lock().extend(moves);
     }
 
     /// Says whether a page is where a parent's reference says.
@@ -167,8 +207,7 @@ impl Writer {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn has_page(&self, page: &PageRef) -> Result<bool> {
-        self.known
-            .holds(ObjectType::MetaPack, &page.pack, &ChunkId(page.id), None)
+        self.known.has_page(&ChunkId(page.id), &page.pack)
     }
 
     /// Adds a data chunk, unless another thread just did; returns its pack and the stored bytes it added.
@@ -189,10 +228,13 @@ impl Writer {
     }
 
     fn add_to(&self, open: &mut Option<Open>, chunk: &Encoded<'_>) -> Result<(ObjectId, u64)> {
-        if let Some(record) = self.fresh.lock().get(&chunk.id) {
-            return Ok((record.pack, 0));
+        let fresh = self.fresh.lock().get(&chunk.id).map(|record| record.pack);
+        if let Some(pack) = fresh {
+            self.heal(&chunk.id, &pack);
+            return Ok((pack, 0));
         }
         let (pack, offset) = self.push(ObjectType::Pack, open, chunk)?;
+        self.heal(&chunk.id, &pack);
         let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let (stored_len, plain_len) = (length(chunk.stored.len()), length(chunk.plain_len));
         let mut fresh = self.fresh.lock();
@@ -259,8 +301,10 @@ impl Writer {
 
     fn add_meta(&self, id: ChunkId, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
         let mut open = self.meta.lock();
-        if let Some(pack) = self.fresh_pages.lock().get(&id) {
-            return Ok((PageRef { id: id.0, pack: *pack }, 0));
+        let fresh = self.fresh_pages.lock().get(&id).copied();
+        if let Some(pack) = fresh {
+            self.heal(&id, &pack);
+            return Ok((PageRef { id: id.0, pack }, 0));
         }
         let (codec, stored) = encode_checked(id, encoded, level, &mut Vec::new())?;
         let chunk = Encoded {
@@ -271,6 +315,7 @@ impl Writer {
         };
         let (pack, _) = self.push(ObjectType::MetaPack, &mut open, &chunk)?;
         self.fresh_pages.lock().insert(id, pack);
+        self.heal(&id, &pack);
         Ok((PageRef { id: id.0, pack }, to_u64(stored.len())))
     }
 
@@ -286,6 +331,7 @@ impl Writer {
         }
         if open.is_none() {
             let id = random_id()?;
+            self.lease.note(kind, &id);
             *open = Some(Open {
                 id,
                 builder: Builder::new(self.vault.frame(kind, id)),
@@ -319,7 +365,7 @@ impl Writer {
         Ok(Some(key))
     }
 
-    /// Stores what is still open and waits until every pack and the index are durable.
+    /// Stores what is still open, waits until every pack and the index are durable, and records which lost chunks they heal.
     ///
     /// # Errors
     /// The first error of any pack; then nothing may be committed that refers to this session's chunks.
@@ -343,6 +389,10 @@ impl Writer {
         }
         self.put_index(fresh.into_values().collect())?;
         self.replace_checkpoint(None);
+        // Last: what a record names is durable.
+        for (old, new) in std::mem::take(&mut *self.moves.lock()) {
+            self.vault.put_moved(&old, &new)?;
+        }
         Ok(())
     }
 }
@@ -367,12 +417,17 @@ mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
 
+    fn lease(vault: &Vault) -> Arc<Lease> {
+        Arc::new(Lease::take(vault, lease::Kind::Backup, &crate::clock::System).unwrap())
+    }
+
     #[test]
     fn chunks_written_out_early_are_found_again() {
         let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
         let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
         let reader = Reader::new(vault.clone(), 8 << 20);
-        let mut writer = Writer::open(&reader).unwrap();
+        let lease = lease(&vault);
+        let mut writer = Writer::open(&reader, &lease).unwrap();
         writer.fresh_limit = 4;
         let plain = |number: u32| vec![number.to_le_bytes()[0] + 1; 1 << 16];
         for number in 0..10 {
@@ -389,7 +444,7 @@ mod tests {
         }
         writer.finish().unwrap();
         assert_eq!(vault.store().list("index/").unwrap().len(), 3);
-        let next = Writer::open(&reader).unwrap();
+        let next = Writer::open(&reader, &lease).unwrap();
         for number in 0..10 {
             let found = next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
             assert!(found.is_some(), "chunk {number}");
@@ -402,7 +457,8 @@ mod tests {
         let config = vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
         let vault = Vault::create(Arc::new(MemoryStore::new()), config).unwrap();
         let reader = Reader::new(vault.clone(), 8 << 20);
-        let writer = Writer::open(&reader).unwrap();
+        let lease = lease(&vault);
+        let writer = Writer::open(&reader, &lease).unwrap();
         let plain = |number: u32| [number.to_le_bytes(); 1 << 14].concat();
         let add = |number| {
             let (plain, codec) = (plain(number), Codec::Raw);
@@ -424,14 +480,14 @@ mod tests {
         while vault.store().list("packs/").unwrap().len() < 2 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let next = Writer::open(&reader).unwrap();
+        let next = Writer::open(&reader, &lease).unwrap();
         let found = |number| next.find(&ChunkId::of(&plain(number)), 1 << 16, None).unwrap();
         assert!(found(1).is_some() && found(257).is_some());
         assert_eq!(found(599), None, "its pack was never stored");
         writer.finish().unwrap();
         assert_eq!(vault.store().list("index/").unwrap().len(), 1);
         assert!(
-            Writer::open(&Reader::new(vault, 8 << 20))
+            Writer::open(&Reader::new(vault, 8 << 20), &lease)
                 .unwrap()
                 .find(&ChunkId::of(&plain(599)), 1 << 16, None)
                 .unwrap()

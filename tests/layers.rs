@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, beside [`BASE`]; nothing here ever points up.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
@@ -19,27 +19,36 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("chunk", &["vault", "store"]),
     ("image", &["chunk", "vault"]),
     ("source", &["image"]),
-    ("writer", &["chunk", "vault", "store"]),
+    ("lease", &["vault", "store"]),
+    ("writer", &["lease", "chunk", "vault", "store"]),
     ("volume", &["image"]),
     ("fs", &["volume", "image", "chunk", "vault"]),
     ("tree", &["fs", "volume", "image", "chunk", "vault", "store"]),
     ("fuse", &["tree", "fs", "image", "store"]),
     (
         "mount",
-        &["fuse", "tree", "image", "chunk", "vault", "store", "writer", "logging"],
+        &[
+            "fuse", "tree", "image", "lease", "chunk", "vault", "store", "writer", "logging",
+        ],
     ),
-    ("backup", &["source", "writer", "image", "chunk", "vault", "store"]),
-    ("copy", &["writer", "image", "chunk", "vault", "store"]),
+    (
+        "backup",
+        &["source", "writer", "lease", "image", "chunk", "vault", "store"],
+    ),
+    ("copy", &["writer", "lease", "image", "chunk", "vault", "store"]),
     ("lock", &["reach", "chunk", "vault", "store"]),
     ("reach", &["chunk", "vault"]),
     ("restore", &["source", "image", "chunk", "vault"]),
     ("retain", &[]),
     ("extract", &["tree", "fs", "image", "chunk"]),
+    ("verify", &["fs", "volume", "image", "chunk", "vault", "store"]),
+    ("repair", &["verify", "writer", "lease", "chunk", "vault", "store"]),
+    ("prune", &["lease", "writer", "reach", "chunk", "vault", "store"]),
     (
         "cli",
         &[
-            "mount", "backup", "copy", "restore", "extract", "lock", "reach", "retain", "tree", "fs", "source",
-            "image", "chunk", "vault", "store", "writer", "logging",
+            "mount", "backup", "copy", "restore", "extract", "lock", "reach", "retain", "verify", "repair", "prune",
+            "lease", "tree", "fs", "source", "image", "chunk", "vault", "store", "writer", "logging",
         ],
     ),
 ];

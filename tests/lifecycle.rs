@@ -1,6 +1,8 @@
 //! What becomes of backups, with the real binary: deleted and brought back, pinned, locked, retained by rules, and what they take.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+#[path = "lifecycle/million.rs"]
+mod million;
 mod mounted;
 
 use mounted::{Rig, noise, output, stderr, wait_until};

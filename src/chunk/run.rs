@@ -91,9 +91,7 @@ impl Reader {
             .collect();
         let locate = |(number, wanted): &Numbered<'_, '_>| {
             let located = self.locate(ObjectType::Pack, &wanted.entry.id, &wanted.entry.pack);
-            located
-                .map(|record| (wanted.entry.pack, record))
-                .map_err(|error| (*number, error))
+            located.map_err(|error| (*number, error))
         };
         let located = missing.iter().map(locate).collect::<Result<Vec<_>, _>>()?;
         let mut placed: Vec<_> = located.into_iter().zip(missing).collect();
@@ -138,19 +136,33 @@ impl Reader {
     }
 
     fn fetch_group(&self, run: &Run, group: &mut [Numbered<'_, '_>]) -> Result<(), (usize, Error)> {
-        let first = group.first().map_or(0, |(number, _)| *number);
-        let stored = self.fetch_run(run).map_err(|error| (first, error))?;
-        let mut rest: &[u8] = &stored;
+        let stored = self.fetch_run(run);
+        let mut rest: &[u8] = stored.as_deref().unwrap_or_default();
         for (record, (number, wanted)) in run.records.iter().zip(group) {
             let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
             rest = next;
-            let decoded = decode(record, this, wanted, &run.pack);
-            if decoded.is_ok() {
-                self.keep(ObjectType::Pack, record, this);
-            }
-            self.or_alone(decoded, wanted).map_err(|error| (*number, error))?;
+            let landed = self.land(run, record, stored.as_ref().map(|_| this), wanted);
+            landed.map_err(|error| (*number, error))?;
         }
         Ok(())
+    }
+
+    /// Decodes one chunk of a run; what is damaged as part of it is fetched for itself, from wherever it is whole.
+    fn land(&self, run: &Run, record: &Record, stored: Result<&[u8], &Error>, wanted: &mut Wanted<'_>) -> Result<()> {
+        let decoded = stored.map_err(Clone::clone).and_then(|stored| {
+            decode(record, stored, wanted, &run.pack)?;
+            self.keep(ObjectType::Pack, record, stored);
+            Ok(())
+        });
+        match decoded {
+            Err(error) if error.is_loss() => {
+                let mut plain = Vec::new();
+                self.fetch(&wanted.entry, wanted.plain.len(), &mut plain)?;
+                wanted.plain.copy_from_slice(&plain);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Reads whole chunks, each of these plain lengths, into the cache, as far as they are not there or on their way.
@@ -177,7 +189,7 @@ impl Reader {
                 continue;
             }
             match self.locate(ObjectType::Pack, &entry.id, &entry.pack) {
-                Ok(record) => placed.push(((entry.pack, record), (*entry, plain, landing))),
+                Ok(place) => placed.push((place, (*entry, plain, landing))),
                 Err(error) => drop(landing.land(Err(error))),
             }
         }
@@ -211,31 +223,12 @@ impl Reader {
         for (record, (entry, mut plain, landing)) in run.records.iter().zip(landings) {
             let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
             rest = next;
-            let landed = stored.as_ref().map_err(Clone::clone).and_then(|_| {
-                let mut wanted = Wanted {
-                    entry,
-                    plain: &mut plain,
-                };
-                let decoded = decode(record, this, &mut wanted, &run.pack);
-                if decoded.is_ok() {
-                    self.keep(ObjectType::Pack, record, this);
-                }
-                self.or_alone(decoded, &mut wanted)
-            });
+            let mut wanted = Wanted {
+                entry,
+                plain: &mut plain,
+            };
+            let landed = self.land(run, record, stored.as_ref().map(|_| this), &mut wanted);
             drop(landing.land(landed.map(|()| plain)));
-        }
-    }
-
-    /// What came damaged over a network as part of a run is fetched once more for itself.
-    fn or_alone(&self, decoded: Result<()>, wanted: &mut Wanted<'_>) -> Result<()> {
-        match decoded {
-            Err(Error::Corrupt { .. }) if self.is_remote() => {
-                let mut plain = Vec::new();
-                self.fetch(&wanted.entry, wanted.plain.len(), &mut plain)?;
-                wanted.plain.copy_from_slice(&plain);
-                Ok(())
-            }
-            other => other,
         }
     }
 

@@ -1,15 +1,19 @@
 //! The command line as clap sees it: raw words only; `request` gives them meaning. Only here and below is clap named.
 
+mod care;
 mod files;
 mod lifecycle;
+mod prune;
 
 pub(super) use files::{Cat, Cp, Ls};
 pub(super) use lifecycle::{Delete, Lock, Pin, Retain, Undelete, Unpin};
+pub(super) use prune::Prune;
 
 use super::help;
 use crate::bytes::parse_size;
 use crate::clock::Point;
 use crate::source::Format;
+pub(super) use care::{Repair, Verify};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as Group, CommandFactory, Parser, Subcommand, ValueEnum};
 pub(super) use clap_complete::Shell;
@@ -92,6 +96,13 @@ pub(super) enum Command {
     /// Delete backups of schedules that no rule keeps
     #[command(after_help = help::RETAIN)]
     Retain(Retain),
+    /// Remove what no backup needs, and deleted backups when their time has come
+    #[command(after_help = help::PRUNE)]
+    Prune(Prune),
+    /// Check that everything in a vault is as it was written; name what is not, by backup and file
+    Verify(Verify),
+    /// Bring back what a vault has lost, from other copies; says what it would do unless told to do it
+    Repair(Repair),
     /// Print shell completions
     #[command(hide = true)]
     Completions {

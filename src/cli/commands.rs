@@ -14,11 +14,14 @@ pub(super) mod list;
 pub(super) mod ls;
 pub(super) mod mount;
 pub(super) mod pin;
+pub(super) mod prune;
+pub(super) mod repair;
 pub(super) mod restore;
 pub(super) mod retain;
 pub(super) mod show;
 mod space;
 pub(super) mod umount;
+pub(super) mod verify;
 
 use super::exit::{self, Code};
 use super::{output, request};
@@ -34,11 +37,15 @@ use crate::vault::access::{self, Access};
 use crate::vault::tags::Tags;
 use anyhow::Context as _;
 use std::ffi::OsStr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Memory for decoded chunks: enough to keep all cores ahead of the one who reads.
 const CACHE_BYTES: u64 = 64 << 20;
+
+/// Threads where a network is between, at least.
+const NETWORK_JOBS: usize = 8;
 
 /// Opens the vault that the command line names.
 fn open(word: &OsStr) -> anyhow::Result<Vault> {
@@ -70,6 +77,16 @@ fn tree(word: &OsStr) -> anyhow::Result<Tree> {
         mounted_at: System.now(),
     };
     Ok(Tree::open(content, settings)?)
+}
+
+/// Threads for work on whole objects: more where a network is between, because while one waits for it, others work.
+fn jobs_for(vault: &Vault) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if vault.store().is_remote() {
+        cores.saturating_mul(2).max(NETWORK_JOBS)
+    } else {
+        cores
+    }
 }
 
 /// A flag that is set when the user or the system asks the command to end, as long as the watch lives.

@@ -1,7 +1,9 @@
 //! How the program ends: exit codes, chosen here and nowhere else by looking at the errors of the layers.
 
 use super::request::Usage;
-use crate::{backup, chunk, copy, extract, fs, image, mount, restore, store, tree, vault, writer};
+use crate::{
+    backup, chunk, copy, extract, fs, image, lease, mount, prune, repair, restore, store, tree, vault, verify, writer,
+};
 use std::io;
 
 /// How a command ended; scripts rely on the numbers.
@@ -67,6 +69,15 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return of_copy(error);
     }
     if let Some(error) = cause.downcast_ref() {
+        return of_prune(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return of_verify(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return of_repair(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
         return of_restore(error);
     }
     if let Some(error) = cause.downcast_ref() {
@@ -95,8 +106,20 @@ fn of_backup(error: &backup::Error) -> Option<Code> {
     match error {
         backup::Error::AfterCommit { .. } => Some(Code::Partial),
         backup::Error::Invalid { .. } => Some(Code::Usage),
-        backup::Error::Vault(error) | backup::Error::Write(writer::Error::Vault(error)) => of_vault(error),
-        backup::Error::Write(writer::Error::Lookup(_)) => None,
+        backup::Error::Vault(error)
+        | backup::Error::Lease(lease::Error::Vault(error))
+        | backup::Error::Write(writer::Error::Vault(error)) => of_vault(error),
+        backup::Error::Write(writer::Error::Lookup(_)) | backup::Error::ReadBack { .. } => None,
+        _ => Some(Code::Failed),
+    }
+}
+
+/// `None` where the layers below know better.
+fn of_prune(error: &prune::Error) -> Option<Code> {
+    match error {
+        prune::Error::Vault(error) => of_vault(error),
+        prune::Error::Manifest { .. } | prune::Error::Unreadable { .. } => None,
+        prune::Error::Missing { .. } => Some(Code::Damaged),
         _ => Some(Code::Failed),
     }
 }
@@ -108,6 +131,29 @@ fn of_copy(error: &copy::Error) -> Option<Code> {
         copy::Error::Differs { .. } => Some(Code::Partial),
         copy::Error::Interrupted { .. } => Some(Code::Failed),
         _ => None,
+    }
+}
+
+/// `None` where the layers below know better.
+fn of_verify(error: &verify::Error) -> Option<Code> {
+    match error {
+        verify::Error::Vault(error) => of_vault(error),
+        verify::Error::Read(_) => None,
+        verify::Error::Interrupted { .. } => Some(Code::Failed),
+    }
+}
+
+/// `None` where the layers below know better.
+fn of_repair(error: &repair::Error) -> Option<Code> {
+    match error {
+        repair::Error::Lease(lease::Error::Vault(error)) => of_vault(error),
+        repair::Error::Lease(_) | repair::Error::Lapsed => Some(Code::Failed),
+        repair::Error::Verify(error) => of_verify(error),
+        repair::Error::Vault(error) => of_vault(error),
+        repair::Error::Read { .. } | repair::Error::Write(_) => None,
+        repair::Error::SameVault { .. } => Some(Code::Usage),
+        repair::Error::Unreachable { .. } => Some(Code::Unreachable),
+        repair::Error::Interrupted => Some(Code::Failed),
     }
 }
 

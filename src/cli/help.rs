@@ -179,6 +179,17 @@ The rules are about backups made with --schedule, for each resource by itself; t
 hand, pinned and locked ones always stay and are not counted, and so does the newest backup of each resource.
 What goes is deleted as by `vaultfs delete`: `vaultfs undelete` brings it back until a prune removes it.";
 
+/// Examples of `prune`.
+pub(super) const PRUNE: &str = "\
+Examples:
+  vaultfs prune /srv/vault --dry-run
+  vaultfs prune /srv/vault
+  vaultfs prune /srv/vault --who
+
+A run marks what no backup needs, and removes what an earlier run has marked, if the grace time has passed and still
+nobody needs it: run it each day. Backups, copies and mounts may go on beside it. Deleted backups are marked
+once they cannot be brought back any more; until they are removed, `vaultfs undelete` still works.";
+
 /// How `vaultfs copy` is called.
 pub(super) const COPY_USAGE: &str = "\
 vaultfs copy [OPTIONS] <VAULT> <ADDRESS>... <TO-VAULT>
@@ -197,3 +208,27 @@ are not copied; every other one is checked on its way. A backup is visible there
 interruption, copy again, and what has arrived is found. One that is there already must be the same; a
 different one is named and left alone. If variables TO_AWS_... are set, they and no AWS_... ones are for the
 bucket copied to.";
+
+/// Under `vaultfs verify --help`.
+pub(super) const VERIFY: &str = "\
+Examples:
+  vaultfs verify /srv/vault
+  vaultfs verify /srv/vault --data
+  vaultfs verify /srv/vault --data --slice 3/30 --limit-rate 50MiB
+  vaultfs verify /srv/vault servers/web-01/latest --data
+  vaultfs verify s3://backups/main --json | jq '.backups[] | {address, files}'
+
+What is damaged is named with the backups and files it belongs to, and put into quarantine, so that the next backup
+stores it again; nothing is deleted. Exit code 3: something is damaged; 4: the store did not give everything.
+A run that is interrupted is gone on with by the same command.";
+
+/// Under `vaultfs repair --help`.
+pub(super) const REPAIR: &str = "\
+Examples:
+  vaultfs repair /srv/vault
+  vaultfs repair /srv/vault --apply
+  vaultfs repair /srv/vault --from s3://offsite/vault --apply
+
+Run vaultfs verify --data first: it puts what is damaged into quarantine. Whole copies are looked for in other packs and in
+the other vault. New objects are written; a damaged index goes when it has been replaced, nothing else is removed.
+Exit code 3: something is lost that no copy was found of.";

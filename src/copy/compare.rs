@@ -80,15 +80,15 @@ impl Comparison<'_> {
     /// Makes sure that the vault copied to has a chunk where its own backup says.
     fn holds(&self, place: &str, id: &ChunkId, pack: &ObjectId, len: usize) -> Result<()> {
         let to = &self.copier.to;
-        let missing = || chunk::Error::Missing {
-            object: pack_key(ObjectType::Pack, pack).map_or_else(|_| crate::bytes::hex(pack), |key| key.to_string()),
-            what: format!("chunk {id}"),
-        };
-        let found = to.footer(ObjectType::Pack, pack).and_then(|footer| {
-            let record = footer
-                .find(id)
-                .filter(|record| u64::from(record.plain_len) == to_u64(len));
-            record.map(drop).ok_or_else(missing)
+        let found = to.locate(ObjectType::Pack, id, pack).and_then(|(pack, record)| {
+            if u64::from(record.plain_len) == to_u64(len) {
+                return Ok(());
+            }
+            Err(chunk::Error::Missing {
+                object: pack_key(ObjectType::Pack, &pack)
+                    .map_or_else(|_| crate::bytes::hex(&pack), |key| key.to_string()),
+                what: format!("chunk {id} of {len} bytes"),
+            })
         });
         found.map_err(|error| self.unreadable(to, place, error))
     }

@@ -4,6 +4,7 @@ use super::seen::{Name, Node, Seen};
 use super::{Copier, Counts, Environment, Error, Place, Result, crew, disk, tree};
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
+use crate::lease::Lease;
 use crate::vault::map::{Entry, PageRef};
 use crate::vault::object::ObjectId;
 use crate::vault::{Address, ChunkId, Content, Manifest, codec};
@@ -65,6 +66,7 @@ pub(super) struct Session<'a> {
     pub(super) environment: Environment<'a>,
     pub(super) address: &'a Address,
     counts: &'a Counts,
+    lease: Arc<Lease>,
     writer: Writer,
     /// Copies of earlier sessions, and those of this one.
     earlier: &'a Mutex<Seen>,
@@ -76,21 +78,25 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Starts the copy of the backup at `address`.
     pub(super) fn open(copier: &'a Copier<'_>, address: &'a Address) -> Result<Self> {
-        let writer = Writer::open(&copier.to).map_err(|source| Error::Write {
-            at: Place::new(address, String::new(), copier.to.vault()),
-            source,
-        })?;
+        let lease = copier.lease(address)?;
+        let writer = Writer::open(&copier.to, &lease).map_err(|error| copier.unwritable(address, error))?;
         Ok(Self {
             from: &copier.from,
             to: &copier.to,
             environment: copier.environment,
             address,
             counts: &copier.counts,
+            lease,
             writer,
             earlier: &copier.seen,
             seen: Mutex::default(),
             unlisted: AtomicU64::new(0),
         })
+    }
+
+    /// What keeps that which this relies on from being removed.
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 
     /// Brings over everything that a manifest refers to; `near` is a backup of the same resource that the other vault has.

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::attach::{self, Place};
 use super::mountinfo::{self, Mount};
 use super::options::{Access, Links, Options, OwnerShown};
+use super::presence::Presence;
 use super::refresh::{self, Refresher};
 use super::signals::Caught;
 use super::sys::{self, Detach};
@@ -42,6 +43,7 @@ pub fn serve(
 ) -> Result<(), Error> {
     let caught = super::signals::catch().map_err(|error| Error::system("catching signals".into(), error))?;
     let pause = refresh::pause_for(content.reader.vault().store());
+    let vault = content.reader.vault().clone();
     let tree = open_tree(content, place, options)?;
     let connection = attach::attach(place, options)?;
     let mounted = Mounted::find(place)?;
@@ -61,8 +63,9 @@ pub fn serve(
     ready()?;
     log::info!("{:?} is mounted at {}", place.source, place.directory.display());
     let watch = watch(caught, events).map_err(threads)?;
+    let presence = Presence::show(vault);
     let ended = wait(&inbox, &mounted);
-    drop((watch, refresher));
+    drop((watch, refresher, presence));
     ended
 }
 

@@ -3,6 +3,7 @@
 use super::{Error, Exclusion, Key, Result, Store};
 use parking_lot::Mutex;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +159,15 @@ impl<S: Store> Store for FaultStore<S> {
     }
     fn delete(&self, key: &Key) -> Result<()> {
         self.write(key, || self.inner.delete(key))
+    }
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        self.inner.remove_litter(age)
+    }
+    fn keep_reserve(&self) -> Result<()> {
+        self.inner.keep_reserve()
+    }
+    fn release_reserve(&self) -> Result<bool> {
+        self.inner.release_reserve()
     }
     fn describe(&self) -> String {
         self.inner.describe()

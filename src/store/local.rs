@@ -3,6 +3,8 @@
 //! What is assumed of the file system: `fsync` of a file and of a directory are honest, `rename` without replacing (or
 //! `link`) is atomic. Temporary names start with `.tmp-`, which no key can, so a crash leaves nothing that could be listed.
 
+mod room;
+
 use super::{Error, Key, Result, Store};
 use crate::bytes::to_u64;
 use lru::LruCache;
@@ -15,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Objects kept open for reading, so that a read is one `pread`.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(128).unwrap();
@@ -247,7 +250,8 @@ impl Store for LocalStore {
         self.ensure_dir(dir)
             .map_err(|source| failed("create the directory of", source))?;
         let temporary = dir.join(format!(
-            ".tmp-{}",
+            "{}{}",
+            room::TEMPORARY,
             random_name().map_err(|source| failed("name", source))?
         ));
         let named = write_durably(&temporary, data).and_then(|()| rename_new(&temporary, &path));
@@ -294,6 +298,18 @@ impl Store for LocalStore {
         std::fs::remove_file(&path).map_err(|source| self.error("delete", key, source))?;
         self.open.lock().pop(key);
         sync_dir(path.parent().unwrap_or(&self.root)).map_err(|source| self.error("sync", key, source))
+    }
+
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        self.remove_temporary(age)
+    }
+
+    fn keep_reserve(&self) -> Result<()> {
+        self.make_reserve()
+    }
+
+    fn release_reserve(&self) -> Result<bool> {
+        self.remove_reserve()
     }
 
     fn describe(&self) -> String {

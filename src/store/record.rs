@@ -2,6 +2,7 @@
 
 use super::{Exclusion, Key, Result, Store};
 use parking_lot::Mutex;
+use std::time::Duration;
 
 /// One call on a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,15 @@ impl<S: Store> Store for RecordingStore<S> {
     fn delete(&self, key: &Key) -> Result<()> {
         self.note(Call::Delete(key.to_string()));
         self.inner.delete(key)
+    }
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        self.inner.remove_litter(age)
+    }
+    fn keep_reserve(&self) -> Result<()> {
+        self.inner.keep_reserve()
+    }
+    fn release_reserve(&self) -> Result<bool> {
+        self.inner.release_reserve()
     }
     fn describe(&self) -> String {
         self.inner.describe()

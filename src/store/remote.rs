@@ -229,6 +229,10 @@ impl Store for RemoteStore {
         self.cross("delete", key.as_str(), 0, |store| store.delete(key))
     }
 
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        self.cross("tidy", "unfinished uploads", 0, |store| store.remove_litter(age))
+    }
+
     fn can_retain(&self) -> Result<bool> {
         self.cross("look up", "the object lock", 0, Store::can_retain)
     }

@@ -18,7 +18,7 @@ pub use settings::Settings;
 
 use super::{Error, Exclusion, Key, Result, Store, wait};
 use crate::bytes::{to_u64, to_usize};
-use crate::clock::Seconds;
+use crate::clock::{Clock, Seconds, System};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -446,6 +446,10 @@ impl Store for S3Store {
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn remove_litter(&self, age: Duration) -> Result<u64> {
+        self.remove_uploads(System.now(), age)
     }
 
     fn can_retain(&self) -> Result<bool> {

@@ -121,6 +121,12 @@ impl CacheDirectory {
         if *self == Self::Usual && matches!(location, Location::Directory(_)) {
             return None;
         }
+        self.of_user()
+    }
+
+    /// The directory for this user, wherever the vault is.
+    #[must_use]
+    pub fn of_user(&self) -> Option<PathBuf> {
         let user = if rustix::process::geteuid().is_root() {
             User::Root
         } else {

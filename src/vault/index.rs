@@ -136,6 +136,12 @@ impl Index {
         }
     }
 
+    /// The packs that its records name.
+    #[must_use]
+    pub fn packs(&self) -> &[ObjectId] {
+        &self.packs
+    }
+
     /// The pack this index names for a chunk.
     ///
     /// # Errors
@@ -223,6 +229,23 @@ pub fn decode(payload: &[u8]) -> Option<Vec<Record>> {
         .collect()
 }
 
+/// Says whether `payload`, which has these records, is sorted, names no chunk twice, and has the fan-out table that finds them.
+#[must_use]
+pub fn is_canonical(payload: &[u8], records: &[Record]) -> bool {
+    let bits = le_u32(payload, 20).unwrap_or(u32::MAX);
+    let packs = le_u32(payload, 16).map_or(usize::MAX, |packs| to_usize(u64::from(packs)));
+    let table_at = packs.saturating_mul(PACK_LEN).saturating_add(HEAD_LEN);
+    let sorted = records.is_sorted_by(|a, b| a.id < b.id);
+    let mut rest = records;
+    sorted
+        && (0..1usize << bits.min(MAX_FAN_BITS)).all(|slot| {
+            let here = rest.partition_point(|record| slot_of(&record.id, bits) <= slot);
+            rest = rest.get(here..).unwrap_or_default();
+            let end = le_u32(payload, table_at.saturating_add(slot.saturating_mul(4)));
+            end.map(|end| to_usize(u64::from(end))) == records.len().checked_sub(rest.len())
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +298,26 @@ mod tests {
         records.sort_unstable();
         assert_eq!(decode(&payload), Some(records));
         assert_eq!(decode(&payload[..payload.len() - 1]), None);
+    }
+
+    #[test]
+    fn an_index_out_of_order_or_with_a_wrong_table_is_not_canonical() {
+        let records: Vec<_> = (0..100).map(record).collect();
+        let good = encode(records);
+        let canonical = |payload: &[u8]| is_canonical(payload, &decode(payload).unwrap());
+        assert!(canonical(&good));
+        assert!(canonical(&encode(Vec::new())));
+        let table = HEAD_LEN + 7 * PACK_LEN;
+        let mut bad = good.clone();
+        bad[table] ^= 1;
+        assert!(!canonical(&bad));
+        let (one, two) = (good.len() - 2 * RECORD_LEN, good.len() - RECORD_LEN);
+        let mut bad = good.clone();
+        bad[one..].rotate_left(RECORD_LEN);
+        assert!(!canonical(&bad));
+        let mut bad = good.clone();
+        bad.copy_within(one..two, two);
+        assert!(!canonical(&bad));
     }
 
     #[test]

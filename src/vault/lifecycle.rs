@@ -11,6 +11,7 @@ use crate::clock::{Point, Seconds, rfc3339};
 use crate::store::{self, Key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 /// What the keys of tombstones start with.
 pub const DELETED: &str = "deleted/";
@@ -138,7 +139,16 @@ impl Vault {
             return Ok(Change::Already);
         }
         let key = deleted_key(address)?;
-        match self.put_record(&key, tombstone) {
+        let put = match self.put_record(&key, tombstone) {
+            // On a full disk deleting is the way out, and the reserve is for that.
+            Err(Error::Store(store::Error::Io { source, .. }))
+                if source.kind() == ErrorKind::StorageFull && self.release_reserve()? =>
+            {
+                self.put_record(&key, tombstone)
+            }
+            other => other,
+        };
+        match put {
             Err(Error::Store(store::Error::AlreadyExists { .. })) => return Ok(Change::Already),
             other => other?,
         }
@@ -166,6 +176,14 @@ impl Vault {
         Ok(Change::Done)
     }
 
+    /// Gives back the space that the store keeps for a full disk; says whether there was any.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn release_reserve(&self) -> Result<bool> {
+        Ok(self.store().release_reserve()?)
+    }
+
     /// Brings a deleted backup back. `again` is what is written if that comes too late and the old record cannot be read.
     ///
     /// # Errors
@@ -182,7 +200,12 @@ impl Vault {
             other => other?,
         };
         if !self.remove_record(&key)? {
-            return Ok(Change::Already);
+            // Somebody else brought it back, or a prune has removed it to the last.
+            return match self.standing(address)? {
+                Standing::There => Ok(Change::Already),
+                Standing::Deleted => Err(deleted(address)),
+                Standing::Absent => Err(no_backup(address)),
+            };
         }
         // A prune writes what it is about to remove, then looks at the tombstones: it has seen that this one is gone, or is seen here.
         if !self.store().list(SWEEPS)?.is_empty() {

@@ -35,7 +35,7 @@ pub fn page_id(encoded: &[u8]) -> ChunkId {
 }
 
 /// Where a page is: its id and the meta pack that held it when it was written. All zeros: the page is a hole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PageRef {
     /// Id of the page.
     pub id: [u8; 32],

@@ -34,6 +34,8 @@ pub enum ObjectType {
     Manifest,
     /// A fact about a backup or a program, as JSON.
     Record,
+    /// What a prune found that nobody needs.
+    Mark,
 }
 
 impl ObjectType {
@@ -44,6 +46,7 @@ impl ObjectType {
             Self::Index => 3,
             Self::Manifest => 4,
             Self::Record => 5,
+            Self::Mark => 6,
         }
     }
 
@@ -56,6 +59,7 @@ impl ObjectType {
             Self::Index => "index",
             Self::Manifest => "manifest",
             Self::Record => "record",
+            Self::Mark => "mark",
         }
     }
 }

@@ -5,9 +5,11 @@
 
 use crate::bytes::to_u64;
 use crate::store::{self, Key};
-use crate::vault::index::{self, MAX_INDEX};
+use crate::vault::index::{self, MAX_INDEX, Record};
 use crate::vault::object::{FRAME_LEN, ObjectType};
-use crate::vault::{Result, Vault, index_key, random_id};
+use crate::vault::quarantine::Quarantined;
+use crate::vault::{ChunkId, Result, Vault, index_key, random_id};
+use std::collections::HashSet;
 
 /// Indexes a vault may have before some are merged.
 const MANY: usize = 12;
@@ -62,6 +64,7 @@ pub fn merge_indexes(vault: &Vault) -> Result<()> {
     if merged.len() < 2 {
         return Ok(());
     }
+    prefer_whole(&mut records, &vault.quarantined()?);
     let id = random_id()?;
     let object = vault.frame(ObjectType::Index, id).seal(&index::encode(records));
     store.put_new(&index_key(&id)?, &object)?;
@@ -72,6 +75,19 @@ pub fn merge_indexes(vault: &Vault) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes out records of damaged chunks that are whole in another pack: of two records of a chunk, an index keeps one.
+fn prefer_whole(records: &mut Vec<Record>, quarantined: &Quarantined) {
+    let is_bad = |record: &Record| quarantined.has(&record.pack, &record.id);
+    let doubtful: HashSet<ChunkId> = records
+        .iter()
+        .filter(|record| is_bad(record))
+        .map(|record| record.id)
+        .collect();
+    let good = |record: &&Record| doubtful.contains(&record.id) && !is_bad(record);
+    let whole: HashSet<ChunkId> = records.iter().filter(good).map(|record| record.id).collect();
+    records.retain(|record| !(whole.contains(&record.id) && is_bad(record)));
 }
 
 fn load(vault: &Vault, key: &Key) -> Result<Option<Vec<index::Record>>> {
@@ -94,6 +110,31 @@ mod tests {
             .enumerate()
             .map(|(number, len)| (Key::new(format!("index/{number}")).unwrap(), *len))
             .collect()
+    }
+
+    #[test]
+    fn of_a_damaged_chunk_and_its_copy_the_copy_stays_and_one_without_a_copy_stays_too() {
+        let config = crate::vault::new_config("test", 1 << 16, &crate::clock::System).unwrap();
+        let store = std::sync::Arc::new(crate::store::memory::MemoryStore::new());
+        let vault = Vault::create(store, config).unwrap();
+        let record = |id, pack| Record {
+            id: ChunkId([id; 32]),
+            pack: [pack; 16],
+            offset: 64,
+            stored_len: 1,
+            plain_len: 1,
+        };
+        let found = crate::vault::quarantine::Quarantine {
+            at: 0,
+            by: String::new(),
+            what: String::new(),
+        };
+        for id in [1, 2] {
+            vault.put_quarantine(&[1; 16], &ChunkId([id; 32]), &found).unwrap();
+        }
+        let mut records = vec![record(1, 1), record(1, 2), record(2, 1), record(3, 1)];
+        prefer_whole(&mut records, &vault.quarantined().unwrap());
+        assert_eq!(records, [record(1, 2), record(2, 1), record(3, 1)]);
     }
 
     #[test]

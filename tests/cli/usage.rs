@@ -86,7 +86,8 @@ fn help_and_version_go_to_standard_output() {
     assert_eq!(version, format!("vaultfs {}\n", env!("CARGO_PKG_VERSION")));
     for command in [
         "init", "backup", "list", "show", "mount", "umount", "restore", "cat", "ls", "delete", "undelete", "pin",
-        "unpin", "lock", "retain",
+        "unpin", "lock", "retain", "init", "backup", "list", "show", "mount", "umount", "restore", "cat", "ls",
+        "verify", "repair",
     ] {
         let help = vaultfs([command, "--help"]).succeeds().stdout;
         assert!(help.contains("Examples:\n  vaultfs "), "{command}: {help}");

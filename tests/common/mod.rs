@@ -106,7 +106,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// All paths of regular files below `dir`, sorted.
+/// All paths of regular files below `dir`, sorted, but for the space that a vault keeps back.
 pub fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let (mut found, mut waiting) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(dir) = waiting.pop() {
@@ -114,7 +114,7 @@ pub fn files(dir: &Path) -> Vec<std::path::PathBuf> {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() {
                 waiting.push(entry.path());
-            } else {
+            } else if entry.file_name() != ".reserve" {
                 found.push(entry.path());
             }
         }

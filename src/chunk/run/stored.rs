@@ -29,49 +29,70 @@ impl Reader {
     pub fn fetch_stored(&self, wanted: &[(Entry, usize)]) -> Result<Vec<Stored>, (usize, Error)> {
         let mut located = Vec::with_capacity(wanted.len());
         for (number, (Entry { id, pack }, _)) in wanted.iter().enumerate() {
-            let record = self.locate(ObjectType::Pack, id, pack);
-            located.push((*pack, record.map_err(|error| (number, error))?, number));
+            let place = self.locate(ObjectType::Pack, id, pack);
+            let (pack, record) = place.map_err(|error| (number, error))?;
+            located.push((pack, record, number));
         }
         located.sort_unstable_by_key(|(pack, record, _)| position(&(*pack, *record)));
         let places: Vec<(ObjectId, Record)> = located.iter().map(|(pack, record, _)| (*pack, *record)).collect();
         let mut found = Vec::with_capacity(wanted.len());
         let mut plain = Vec::new();
-        let mut numbers = located.iter().map(|(_, _, number)| *number).peekable();
+        let mut numbers = located.iter().map(|(_, _, number)| *number);
         for run in plan(&places) {
-            let first = numbers.peek().copied().unwrap_or_default();
-            let stored = self.fetch_run(&run).map_err(|error| (first, error))?;
-            let mut rest: &[u8] = &stored;
+            let stored = self.fetch_run(&run);
+            let mut rest: &[u8] = stored.as_deref().unwrap_or_default();
             for (record, number) in run.records.iter().zip(numbers.by_ref()) {
                 let (this, next) = rest.split_at(to_usize(u64::from(record.stored_len)).min(rest.len()));
                 rest = next;
-                let plain_len = wanted.get(number).map_or(0, |(_, len)| *len);
-                let stored = match check(record, this, plain_len, &mut plain) {
-                    Ok(()) => this.to_vec(),
-                    Err(what) => self
-                        .alone(&run.pack, record, plain_len, what)
-                        .map_err(|error| (number, error))?,
+                let Some((entry, plain_len)) = wanted.get(number) else {
+                    continue;
                 };
-                let codec = record.codec;
-                found.push((number, Stored { codec, bytes: stored }));
+                let object = || key_text(ObjectType::Pack, &run.pack);
+                let checked = stored.as_ref().map_err(Clone::clone).and_then(|_| {
+                    check(record, this, *plain_len, &mut plain)
+                        .map_err(|what| Error::Corrupt { object: object(), what })
+                });
+                let stored = match checked {
+                    Ok(()) => Ok(Stored {
+                        codec: record.codec,
+                        bytes: this.to_vec(),
+                    }),
+                    Err(error) if error.is_loss() => self.alone(entry, (&run.pack, record), *plain_len, error),
+                    Err(error) => Err(error),
+                };
+                found.push((number, stored.map_err(|error| (number, error))?));
             }
         }
         found.sort_unstable_by_key(|(number, _)| *number);
         Ok(found.into_iter().map(|(_, stored)| stored).collect())
     }
 
-    /// What came damaged over a network as part of a run is fetched once more for itself; in a directory it is damaged.
-    fn alone(&self, pack: &ObjectId, record: &Record, plain_len: usize, what: String) -> Result<Vec<u8>> {
+    /// A chunk that was damaged as part of a run: over a network it is fetched once more for itself; then from wherever else it is.
+    fn alone(&self, entry: &Entry, place: (&ObjectId, &Record), plain_len: usize, error: Error) -> Result<Stored> {
+        let again = if self.is_remote() {
+            self.stored_alone(place.0, place.1, plain_len)
+        } else {
+            Err(error)
+        };
+        again.or_else(|error| {
+            let names = (&entry.id, &entry.pack, place.0);
+            self.from_any(ObjectType::Pack, names, error, |pack, record| {
+                self.stored_alone(pack, record, plain_len)
+            })
+        })
+    }
+
+    fn stored_alone(&self, pack: &ObjectId, record: &Record, plain_len: usize) -> Result<Stored> {
         let object = key_text(ObjectType::Pack, pack);
-        let store = self.vault.store();
-        if !store.is_remote() {
-            return Err(Error::Corrupt { object, what });
-        }
         let len = to_usize(u64::from(record.stored_len));
-        again::settle(store, unsteady, || {
+        again::settle(self.vault.store(), unsteady, || {
             let read = self.read_stored(ObjectType::Pack, pack, u64::from(record.offset), len);
             let stored = read.map_err(Failure::Final)?;
             match check(record, &stored, plain_len, &mut Vec::new()) {
-                Ok(()) => Ok(stored.to_vec()),
+                Ok(()) => Ok(Stored {
+                    codec: record.codec,
+                    bytes: stored.to_vec(),
+                }),
                 Err(what) => {
                     let object = object.clone();
                     Err(Failure::damaged(Error::Corrupt { object, what }, &stored))

@@ -1,9 +1,11 @@
-//! A bucket with object lock keeps what a locked backup needs, whoever asks for its removal.
+//! What is asked of a server beyond objects: to keep what a locked backup needs, and to forget uploads that nobody will end.
 
 use super::Desk;
 use crate::common::Random;
 use crate::objects::real;
 use std::process::Command;
+use std::time::Duration;
+use vaultfs::store::Store;
 
 /// Sends a request to the server by curl; returns the status, the headers and the body as one text.
 fn ask(desk: &Desk, method: &str, path: &str) -> String {
@@ -87,4 +89,30 @@ fn a_locked_backup_is_kept_by_a_bucket_with_object_lock() {
     // The vault object, the manifest, a pack, a meta pack, and two locks.
     assert_eq!(kept, 6);
     assert!(desk.succeed("cat", &["disks/kept/latest/disk.img"]) == std::fs::read(desk.path("kept")).unwrap());
+}
+
+#[test]
+fn a_prune_removes_uploads_that_nobody_will_end_and_leaves_younger_ones() {
+    let Some(ceph) = real::ceph("a_prune_removes_uploads_that_nobody_will_end_and_leaves_younger_ones") else {
+        return;
+    };
+    let desk = Desk::new(&ceph.access);
+    let prefix = desk.place.strip_prefix("vault/").unwrap().to_owned();
+    for number in 0..3 {
+        let begun = ask(&desk, "POST", &format!("vault/{prefix}/packs/0{number}/x?uploads="));
+        assert!(begun.contains("<UploadId>"), "{begun}");
+    }
+    let uploads = || {
+        let listed = ask(&desk, "GET", "vault?uploads=");
+        listed.matches(&format!("<Key>{prefix}/")).count()
+    };
+    assert_eq!(uploads(), 3);
+    // They may belong to a writer that is at work.
+    assert_eq!(desk.json("prune", &[])["litter"], 0);
+    assert_eq!(uploads(), 3);
+    // Those of two seconds ago do not, if one second is what is waited for.
+    let store = desk.access.store(&desk.place);
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(store.remove_litter(Duration::from_secs(1)).unwrap(), 3);
+    assert_eq!(uploads(), 0);
 }

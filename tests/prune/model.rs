@@ -1,0 +1,353 @@
+//! A vault in memory, actors on it, and what must be true after every operation: each backup that was committed and not deleted reads
+//! back whole.
+
+use crate::common::Random;
+use crate::common::disks::{CHUNK, START, Sparse, length, new_vault};
+use crate::steps::{Gate, Steps, Turn};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+use vaultfs::backup::{self, DiskInput, Hooks, Input, OpenSource};
+use vaultfs::chunk::Reader;
+use vaultfs::clock::{Clock, Seconds};
+use vaultfs::image::ReadAt;
+use vaultfs::image::disk::DiskImage;
+use vaultfs::monitor::Silent;
+use vaultfs::prune::{self, Mode, Report, Settings};
+use vaultfs::store::memory::MemoryStore;
+use vaultfs::store::{Key, Store};
+use vaultfs::vault::object::{ObjectId, ObjectType};
+use vaultfs::vault::tags::Tags;
+use vaultfs::vault::{Address, Change, Consistency, ResourceKind, ResourceName, Tombstone, Vault};
+
+/// A clock that everybody reads and the test sets; waiting moves it.
+pub(crate) struct Fake {
+    seconds: AtomicI64,
+    /// What the clock shows beyond the time that has passed.
+    ahead: AtomicI64,
+}
+
+impl Fake {
+    pub(crate) fn pass(&self, time: Duration) {
+        let seconds = i64::try_from(time.as_secs()).unwrap();
+        self.seconds.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Sets the clock, without any time passing.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Fake {
+    fn now(&self) -> Seconds {
+        self.seconds.load(Ordering::Relaxed) + self.ahead.load(Ordering::Relaxed)
+    }
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.seconds.load(Ordering::Relaxed) - START + 100_000).unwrap())
+    }
+    fn sleep(&self, time: Duration) {
+        self.pass(time);
+    }
+}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+
+/// Nothing is waited for but what safety needs.
+pub(crate) const AT_ONCE: Settings = Settings {
+    grace: Duration::ZERO,
+    keep_deleted: Duration::ZERO,
+    repack_below: 50,
+};
+
+/// The backups that must read back whole, by the numbers of their chunks.
+type Model = BTreeMap<Address, Vec<u8>>;
+
+/// A vault and its model.
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<Fake>,
+    pub(crate) model: Arc<Mutex<Model>>,
+    pub(crate) steps: Arc<Steps>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        new_vault(Arc::<MemoryStore>::clone(&store));
+        Self {
+            store,
+            clock: Arc::new(Fake {
+                seconds: AtomicI64::new(START),
+                ahead: AtomicI64::new(0),
+            }),
+            model: Arc::default(),
+            steps: Arc::default(),
+        }
+    }
+
+    /// The same world again, to be changed in another way.
+    pub(crate) fn fork(&self) -> Self {
+        let store = MemoryStore::new();
+        for key in self.store.list("").unwrap() {
+            store.put_new(&key, &self.store.get(&key, u64::MAX).unwrap()).unwrap();
+        }
+        Self {
+            store: Arc::new(store),
+            clock: Arc::new(Fake {
+                seconds: AtomicI64::new(self.clock.seconds.load(Ordering::Relaxed)),
+                ahead: AtomicI64::new(self.clock.ahead.load(Ordering::Relaxed)),
+            }),
+            model: Arc::new(Mutex::new(self.model.lock().clone())),
+            steps: Arc::default(),
+        }
+    }
+
+    /// The same world with the objects of another store.
+    pub(crate) fn over(&self, store: &dyn Store) -> Self {
+        let copy = MemoryStore::new();
+        for key in store.list("").unwrap() {
+            copy.put_new(&key, &store.get(&key, u64::MAX).unwrap()).unwrap();
+        }
+        Self {
+            store: Arc::new(copy),
+            ..self.fork()
+        }
+    }
+
+    /// The vault, past all turns.
+    pub(crate) fn vault(&self) -> Vault {
+        Vault::open(Arc::<MemoryStore>::clone(&self.store)).unwrap()
+    }
+
+    pub(crate) fn hand(&self) -> Hand {
+        Hand {
+            vault: self.vault(),
+            clock: Arc::clone(&self.clock),
+            model: Arc::clone(&self.model),
+        }
+    }
+
+    /// Starts an actor; nothing of what it does on the vault happens without a turn.
+    pub(crate) fn start<T: Send + 'static>(
+        &self,
+        actor: usize,
+        work: impl FnOnce(&Hand) -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<Option<T>> {
+        self.steps.enter(actor);
+        let gate = Gate {
+            inner: Arc::clone(&self.store),
+            steps: Arc::clone(&self.steps),
+            actor,
+        };
+        let (steps, clock, model) = (
+            Arc::clone(&self.steps),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.model),
+        );
+        std::thread::spawn(move || {
+            let _end = End(&steps, actor);
+            // One that is killed before it has begun does nothing.
+            let vault = Vault::open(Arc::new(gate)).ok()?;
+            Some(work(&Hand { vault, clock, model }))
+        })
+    }
+
+    /// Gives turns to an actor, at most `most`; `false` if it has ended. Looks at every backup after each operation that could harm one.
+    pub(crate) fn run(&self, actor: usize, most: usize, story: &dyn Fn() -> String) -> bool {
+        for _ in 0..most {
+            match self.steps.turn(actor) {
+                Turn::Ended => return false,
+                Turn::Did(what) if what.starts_with("delete") => self.check(&|| format!("{}, after {what}", story())),
+                Turn::Did(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Reads every backup that must be there.
+    pub(crate) fn check(&self, story: &dyn Fn() -> String) {
+        let vault = self.vault();
+        for (address, chunks) in self.model.lock().iter() {
+            let read = read(&vault, address).unwrap_or_else(|error| panic!("{}: {address}: {error}", story()));
+            assert!(read == content(chunks), "{}: {address} has changed", story());
+        }
+    }
+
+    /// Prunes until nothing is left to do, and makes sure that nothing but what is needed is left.
+    pub(crate) fn settle(&self, story: &dyn Fn() -> String) {
+        for _ in 0..4 {
+            self.clock.pass(2 * HOUR);
+            let ended = self.hand().prune(AT_ONCE);
+            ended.unwrap_or_else(|error| panic!("{}: the prune after it fails: {error}", story()));
+            self.check(story);
+        }
+        let left = |prefix: &str| self.store.list(prefix).unwrap();
+        for prefix in ["leases/", "marks/", "sweeps/", "deleted/"] {
+            assert_eq!(left(prefix), Vec::<Key>::new(), "{}", story());
+        }
+        let vault = self.vault();
+        let needed = self.needed(&vault);
+        let packs: BTreeSet<String> = left("packs/").iter().map(|key| key.as_str()[9..].to_owned()).collect();
+        let backups: BTreeSet<Address> = self.model.lock().keys().cloned().collect();
+        let there: BTreeSet<Address> = addresses(&vault);
+        assert!(there.is_superset(&backups), "{}", story());
+        if there == backups {
+            assert_eq!(packs, needed, "{}: packs that nobody needs are left", story());
+        }
+    }
+
+    fn needed(&self, vault: &Vault) -> BTreeSet<String> {
+        let reader = Reader::new(vault.clone(), 0);
+        let mut needed = BTreeSet::new();
+        for address in addresses(vault) {
+            let manifest = vault.load(&address).unwrap();
+            for disk in manifest.disks() {
+                let image = DiskImage::open(&reader, &address, disk);
+                for number in 0..image.layout().chunks() {
+                    if let vaultfs::image::disk::Place::Chunk(entry) = image.place(number).unwrap() {
+                        // Where a repack has put it, if one has.
+                        let again = vault.moved_from(&entry.pack).unwrap();
+                        let has = |pack: &ObjectId| {
+                            let footer = reader.footer(ObjectType::Pack, pack);
+                            footer.is_ok_and(|footer| footer.find(&entry.id).is_some())
+                        };
+                        let pack = again.into_iter().find(has).unwrap_or(entry.pack);
+                        needed.insert(vaultfs::bytes::hex(&pack));
+                    }
+                }
+            }
+        }
+        needed
+    }
+}
+
+struct End<'a>(&'a Steps, usize);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
+}
+
+/// The backups that are not deleted.
+pub(crate) fn addresses(vault: &Vault) -> BTreeSet<Address> {
+    let catalogue = vault.catalogue().unwrap();
+    let points = catalogue.iter();
+    points
+        .flat_map(|(resource, points)| points.iter().map(|point| resource.at(*point)))
+        .collect()
+}
+
+/// A disk of chunks with these numbers; 0 is a hole. Each chunk is like no other, and small once it is compressed.
+fn content(chunks: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in chunks {
+        bytes.resize(bytes.len() + length(CHUNK), *number);
+    }
+    bytes
+}
+
+fn read(vault: &Vault, address: &Address) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    if !vault.points(&address.resource)?.contains(&address.point) {
+        return Err("it is not listed".into());
+    }
+    let manifest = vault.load(address)?;
+    let disk = manifest.disk("vda").ok_or("it has no vda")?;
+    let image = DiskImage::open(&Reader::new(vault.clone(), 0), address, disk);
+    let mut bytes = vec![0; length(image.len())];
+    image.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// What an actor does.
+pub(crate) struct Hand {
+    pub(crate) vault: Vault,
+    pub(crate) clock: Arc<Fake>,
+    model: Arc<Mutex<Model>>,
+}
+
+impl Hand {
+    /// Backs up chunks; the backup must be there from the moment this returns.
+    pub(crate) fn back_up(&self, server: &str, chunks: &[u8]) -> Result<Address, backup::Error> {
+        let data: Vec<(u64, Vec<u8>)> = (0u64..)
+            .zip(chunks)
+            .filter(|(_, number)| **number > 0)
+            .map(|(at, number)| (at * CHUNK, content(&[*number])))
+            .collect();
+        let disk = Sparse::new(u64::try_from(chunks.len()).unwrap() * CHUNK, data);
+        let open: OpenSource = Box::new(move || Ok(Arc::new(disk.clone())));
+        let request = backup::Request {
+            resource: ResourceName::new(ResourceKind::Server, server).unwrap(),
+            input: Input::Disks(vec![DiskInput {
+                name: "vda".to_owned(),
+                bootable: false,
+                open,
+            }]),
+            tags: Tags::new(),
+            facts: None,
+            consistency: Consistency::Crash,
+            at: None,
+            level: 1,
+            jobs: 1,
+            hooks: Hooks::default(),
+        };
+        let environment = backup::Environment {
+            monitor: &Silent,
+            clock: &*self.clock,
+            cancel: &AtomicBool::new(false),
+        };
+        let report = backup::run(&self.vault, &request, environment)?;
+        self.model.lock().insert(report.address.clone(), chunks.to_vec());
+        Ok(report.address)
+    }
+
+    /// Deletes a backup; it need not be there from the moment this is called.
+    pub(crate) fn delete(&self, address: &Address) -> Result<Change, vaultfs::vault::Error> {
+        self.model.lock().remove(address);
+        self.vault.delete(address, &self.tombstone())
+    }
+
+    /// Brings a backup back; if that succeeds it must be whole.
+    pub(crate) fn undelete(&self, address: &Address, chunks: &[u8]) -> Result<Change, vaultfs::vault::Error> {
+        let change = self.vault.undelete(address, &self.tombstone())?;
+        self.model.lock().insert(address.clone(), chunks.to_vec());
+        Ok(change)
+    }
+
+    fn tombstone(&self) -> Tombstone {
+        Tombstone {
+            at: self.clock.now(),
+            by: "test".to_owned(),
+        }
+    }
+
+    pub(crate) fn prune(&self, settings: Settings) -> Result<Report, prune::Error> {
+        self.prune_as(settings, Mode::Run)
+    }
+
+    pub(crate) fn prune_as(&self, settings: Settings, mode: Mode) -> Result<Report, prune::Error> {
+        let environment = prune::Environment {
+            monitor: &Silent,
+            clock: &*self.clock,
+            cancel: &AtomicBool::new(false),
+        };
+        prune::run(&self.vault, settings, mode, environment)
+    }
+}
+
+/// Gives turns to all actors in a random order until all have ended.
+pub(crate) fn shuffle(world: &World, random: &mut Random, actors: &[usize], story: &dyn Fn() -> String) {
+    let mut left = actors.to_vec();
+    while !left.is_empty() {
+        let actor = *random.pick(&left);
+        // Runs of different lengths: some orders come from long ones only.
+        let most = usize::try_from(1 << random.below(6)).unwrap();
+        if !world.run(actor, most, story) {
+            left.retain(|other| *other != actor);
+        }
+    }
+}
