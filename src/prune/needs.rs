@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
             }
             let count = layout.list_pages(number);
             let list =
-                self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+                self.read(|| PageList::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
             let Some(list) = list else { continue };
             let first = number.saturating_mul(crate::bytes::to_u64(vault::map::LIST_PAGES));
             for (number, place) in (first..).zip(&list.0) {
@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
         if !self.is_new(place)? {
             return Ok(());
         }
-        let page = self.read(|| Page::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+        let page = self.read(|| Page::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
         let packs = page.iter().flat_map(Page::entries).flatten();
         let packs = packs.map(|entry| (ObjectType::Pack, entry.pack));
         self.packs.extend(packs);
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
             if !self.is_new(&place)? {
                 continue;
             }
-            let below = self.read(|| below(&*self.reader.tree_page(&place)?, level).ok_or_else(|| damaged(&place)))?;
+            let below = self.read(|| below(&self.reader.tree_page(&place)?, level).ok_or_else(|| damaged(&place)))?;
             for name in below.into_iter().flatten() {
                 match (name, level.checked_sub(1)) {
                     (Below::Page(place), Some(level)) => waiting.push((place, level)),

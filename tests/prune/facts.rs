@@ -339,7 +339,7 @@ fn a_writer_that_has_not_seen_a_mark_holds_it_up_and_is_told() {
     assert_eq!((second.packs.objects, second.waiting.len()), (0, 1));
     assert!(matches!(
         &second.waiting[0].wait,
-        prune::Wait::Writer { record: Some(_), .. }
+        prune::Wait::Writer(lease) if lease.record.is_some()
     ));
     drop(lease);
     assert!(scene.world.hand().prune(AT_ONCE).unwrap().packs.objects > 0);
