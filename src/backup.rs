@@ -68,7 +68,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// What was stored a moment ago does not come back.
-    #[error("{whose} was stored and does not come back: the store, its disks or this machine's memory are failing")]
+    #[error("{whose} was stored and cannot be read back; nothing was committed")]
     ReadBack {
         /// A disk or a file.
         whose: String,
@@ -333,11 +333,16 @@ struct Read {
     lease: Arc<Lease>,
 }
 
-/// As [`read`]; once more if what was stored does not come back: it is in quarantine by then, and is stored anew.
+/// As [`read`]; once more if what was stored came back damaged: it is in quarantine by then, and is stored anew.
 fn read_again(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Read> {
     match read(vault, request, environment) {
-        Err(error @ Error::ReadBack { .. }) => {
-            environment.monitor.warn(&format!("{error}; the source is read again"));
+        Err(Error::ReadBack {
+            whose,
+            source: source @ (image::Error::Corrupt { .. } | image::Error::Missing { .. }),
+        }) => {
+            environment.monitor.warn(&format!(
+                "{whose} was stored and cannot be read back ({source}); the source is read again"
+            ));
             read(vault, request, environment)
         }
         other => other,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Records are followed this far: each repack of a repacked pack is one step.
@@ -24,24 +25,42 @@ const MAX_PACKS: usize = 256;
 const MAX_KEPT: NonZero<usize> = NonZero::new(4096).unwrap();
 /// How long they are: a chunk may be healed while a vault is mounted.
 const KEPT: Duration = Duration::from_secs(60);
+/// How long it is remembered that there is none: a pack may be repacked at any moment.
+const KEPT_NONE: Duration = Duration::from_secs(5);
 
 /// When it was looked where a pack's chunks are, and what was found.
 type Listed = (Instant, Arc<[ObjectId]>);
 
 /// Which packs failed a reader, and where their chunks were stored again.
-pub(super) struct Moves(Mutex<LruCache<ObjectId, Listed>>);
+pub(super) struct Moves {
+    kept: Mutex<LruCache<ObjectId, Listed>>,
+    /// Whether there is any: most vaults are whole, and their readers need no lock for that.
+    any: AtomicBool,
+}
 
 impl Default for Moves {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MAX_KEPT)))
+        Self {
+            kept: Mutex::new(LruCache::new(MAX_KEPT)),
+            any: AtomicBool::new(false),
+        }
     }
 }
 
 impl Moves {
     fn known(&self, pack: &ObjectId) -> Option<Arc<[ObjectId]>> {
-        let mut kept = self.0.lock();
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut kept = self.kept.lock();
         let (when, places) = kept.get(pack)?;
-        (when.elapsed() < KEPT).then(|| Arc::clone(places))
+        let limit = if places.is_empty() { KEPT_NONE } else { KEPT };
+        (when.elapsed() < limit).then(|| Arc::clone(places))
+    }
+
+    fn keep(&self, pack: &ObjectId, places: &Arc<[ObjectId]>) {
+        self.kept.lock().put(*pack, (Instant::now(), Arc::clone(places)));
+        self.any.store(true, Ordering::Relaxed);
     }
 }
 
@@ -176,7 +195,7 @@ impl Reader {
         let listed = self.vault.moved_from(pack);
         let listed = listed.map_err(|error| from_vault(error, format!("{MOVED}{}", hex(pack))))?;
         let places: Arc<[ObjectId]> = listed.into();
-        self.moves.0.lock().put(*pack, (Instant::now(), Arc::clone(&places)));
+        self.moves.keep(pack, &places);
         Ok(places)
     }
 }

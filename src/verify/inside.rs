@@ -120,6 +120,20 @@ impl Search<'_> {
         self.touched.load(Ordering::Relaxed)
     }
 
+    /// About where the first lost byte of a range is that has one: to a block of 4 KiB.
+    fn first_lost(&self, data: &dyn ReadAt, mut offset: u64, mut len: u64) -> u64 {
+        while len > 4096 {
+            let half = len / 2;
+            if self.is_lost(data, offset, half) {
+                len = half;
+            } else {
+                offset = offset.saturating_add(half);
+                len = len.saturating_sub(half);
+            }
+        }
+        offset
+    }
+
     fn volume(&mut self, volume: &Volume) {
         let Some(data) = &volume.data else { return };
         if !self.is_lost(data, 0, data.len()) {
@@ -220,8 +234,9 @@ impl Search<'_> {
                 if let Place::Volume(offset) = extent.place
                     && self.is_lost(data, offset, extent.len)
                 {
-                    let from = extent.start;
-                    return self.tell(path, format!("bytes are lost at or after byte {from}"));
+                    let lost = self.first_lost(data, offset, extent.len).saturating_sub(offset);
+                    let from = extent.start.saturating_add(lost);
+                    return self.tell(path, format!("bytes are lost from about byte {from} on"));
                 }
             }
             let end = extents.last().map_or(size, |last| last.start.saturating_add(last.len));

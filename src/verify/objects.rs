@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Different bad bytes in a row that are put up with.
 const MAX_DIFFERENT: usize = 6;
+/// Bytes that are asked for at once: over a network, more would not come within the time of one request.
+const PIECE: usize = 4 << 20;
 /// Objects between two looks at whether to keep how far this came.
 const GROUP: usize = 256;
 
@@ -169,14 +171,19 @@ fn read(job: &Job<'_>, object: &Object, buffers: &mut Buffers) -> vault::Result<
     if len > limit {
         return Ok(Some(Err(format!("it has {len} bytes, more than its kind may have"))));
     }
-    job.rate.take(len, job.environment.cancel);
     // Memory of an earlier, larger object is used again.
     buffers.object.resize(to_usize(len), 0);
-    match store.read_range(key, 0, &mut buffers.object) {
-        Ok(()) => {}
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(store::Error::Short { .. }) => return Ok(Some(Err("it ends before its own end".to_owned()))),
-        Err(error) => return Err(error.into()),
+    let mut offset = 0u64;
+    for piece in buffers.object.chunks_mut(PIECE) {
+        let piece_len = to_u64(piece.len());
+        job.rate.take(piece_len, job.environment.cancel);
+        match store.read_range(key, offset, piece) {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(store::Error::Short { .. }) => return Ok(Some(Err("it ends before its own end".to_owned()))),
+            Err(error) => return Err(error.into()),
+        }
+        offset = offset.saturating_add(piece_len);
     }
     job.notes.bytes.fetch_add(len, Ordering::Relaxed);
     job.environment.monitor.advance(len);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vaultfs::monitor::Monitor;
 use vaultfs::store::fault::{Fault, FaultStore, When};
 use vaultfs::store::memory::MemoryStore;
-use vaultfs::store::{Key, Store};
+use vaultfs::store::Store;
 use vaultfs::vault::Vault;
 use vaultfs::verify::{self, Depth, Environment, Error, Request};
 

@@ -1,3 +1,5 @@
+//! Damaged, missing and moved chunks, read by every way there is.
+
 use super::*;
 use crate::chunk::run::Wanted;
 use crate::store::fault::{Fault, FaultStore, When};
