@@ -9,7 +9,7 @@
 
 use crate::chunk::{self, Reader};
 use crate::vault::item::{ChunkRef, Key, Kind};
-use crate::vault::map::{Layout, Page, PageList, PageRef};
+use crate::vault::map::{Entry, LIST_PAGES, Layout, Page, PageList, PageRef};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Footer;
 use crate::vault::{Address, ChunkId, Manifest, pack_key, tree_page};
@@ -18,7 +18,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-/// Pages that are read at the same time, in threads, before what they lead to is looked at: bounds what waits.
+/// Pages that are read, in threads, before what they lead to is looked up: bounds what is held, and is enough for chunks that are
+/// scattered over many packs to meet others of the same pack.
 const BATCH: usize = 256;
 /// Threads where each page is a request: while one waits, others do.
 const REMOTE_JOBS: usize = 16;
@@ -136,22 +137,20 @@ enum Node {
     Tree { place: PageRef, level: u8 },
 }
 
-/// A record that something leads to.
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    object: Object,
-    /// Records of that pack.
-    records: usize,
-    /// Which of them.
-    number: usize,
-    stored_len: u32,
+/// What pages lead to.
+#[derive(Default)]
+struct Leads {
+    chunks: Vec<Entry>,
+    pages: Vec<Node>,
 }
 
-/// What one page leads to.
-#[derive(Default)]
-struct Below {
-    chunks: Vec<Found>,
-    pages: Vec<(Found, Node)>,
+/// References into one pack, and for each of them the number of its record and that record's stored bytes.
+struct Found<'a, T> {
+    object: Object,
+    /// Records of the pack.
+    records: usize,
+    references: &'a [T],
+    places: Vec<(u32, u32)>,
 }
 
 impl Walk {
@@ -202,72 +201,86 @@ impl Walk {
     }
 
     fn walk(&mut self, manifest: &Manifest) -> chunk::Result<()> {
-        let mut below = Below::default();
-        let mut footers = Footers::new(&self.reader);
-        for node in roots(manifest) {
-            below.page(&mut footers, node)?;
-        }
+        let mut leads = Leads {
+            pages: roots(manifest),
+            chunks: Vec::new(),
+        };
         let mut waiting = Vec::new();
-        self.take(below, &mut waiting);
-        while !waiting.is_empty() {
+        loop {
+            self.take(leads, &mut waiting)?;
+            if waiting.is_empty() {
+                return Ok(());
+            }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            for below in self.read(&batch)? {
-                self.take(below, &mut waiting);
+            let read = in_threads(self.jobs, &batch, |node| leads_of(&self.reader, node))?;
+            leads = Leads::default();
+            for more in read {
+                leads.chunks.extend(more.chunks);
+                leads.pages.extend(more.pages);
+            }
+        }
+    }
+
+    /// Takes note of what pages lead to; the pages that the group has not come to yet are to be read.
+    fn take(&mut self, mut leads: Leads, waiting: &mut Vec<Node>) -> chunk::Result<()> {
+        // By pack, so that each footer is looked at once, however scattered the chunks of a disk are.
+        leads.chunks.sort_unstable_by_key(|chunk| chunk.pack);
+        leads.pages.sort_unstable_by_key(|node| node.entry().pack);
+        for found in self.find(ObjectType::Pack, &leads.chunks, |chunk| *chunk)? {
+            for place in &found.places {
+                self.note(found.object, found.records, *place);
+            }
+        }
+        for found in self.find(ObjectType::MetaPack, &leads.pages, Node::entry)? {
+            for (node, place) in found.references.iter().zip(&found.places) {
+                if self.note(found.object, found.records, *place) {
+                    waiting.push(*node);
+                }
             }
         }
         Ok(())
     }
 
-    /// Reads pages, in threads if there are several.
-    fn read(&self, batch: &[Node]) -> chunk::Result<Vec<Below>> {
-        let read = |nodes: &[Node]| -> chunk::Result<Vec<Below>> {
-            let mut footers = Footers::new(&self.reader);
-            nodes.iter().map(|node| below(&mut footers, node)).collect()
-        };
-        if batch.len() <= 1 || self.jobs <= 1 {
-            return read(batch);
-        }
-        let share = batch.len().div_ceil(self.jobs).max(1);
-        let results = thread::scope(|scope| {
-            let threads: Vec<_> = batch
-                .chunks(share)
-                .map(|nodes| scope.spawn(move || read(nodes)))
-                .collect();
-            let joined = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            joined.collect::<chunk::Result<Vec<_>>>()
-        });
-        Ok(results?.into_iter().flatten().collect())
-    }
-
-    /// Takes note of what a page leads to; the pages that the group has not come to yet are to be read.
-    fn take(&mut self, below: Below, waiting: &mut Vec<Node>) {
-        for found in &below.chunks {
-            self.note(found);
-        }
-        for (found, node) in &below.pages {
-            if self.note(found) {
-                waiting.push(*node);
-            }
-        }
+    /// Finds the records that references mean, which come sorted by their packs.
+    fn find<'a, T: Sync>(
+        &self,
+        object_type: ObjectType,
+        references: &'a [T],
+        entry: fn(&T) -> Entry,
+    ) -> chunk::Result<Vec<Found<'a, T>>> {
+        let packs: Vec<&[T]> = references.chunk_by(|a, b| entry(a).pack == entry(b).pack).collect();
+        in_threads(self.jobs, &packs, |references| {
+            let pack = references.first().map(|first| entry(first).pack).unwrap_or_default();
+            let footer = self.reader.footer(object_type, &pack)?;
+            let place = |reference: &T| {
+                let id = entry(reference).id;
+                place(&footer, &id).ok_or_else(|| chunk::Error::Missing {
+                    object: key_text(object_type, &pack),
+                    what: format!("chunk {id}"),
+                })
+            };
+            Ok(Found {
+                object: (object_type, pack),
+                records: footer.records().len(),
+                references,
+                places: references.iter().map(place).collect::<chunk::Result<_>>()?,
+            })
+        })
     }
 
     /// Says whether the group has come here for the first time.
-    fn note(&mut self, found: &Found) -> bool {
+    fn note(&mut self, object: Object, records: usize, (number, stored_len): (u32, u32)) -> bool {
         let group = u32::try_from(self.groups.len()).unwrap_or(SEVERAL);
-        let uses = self
-            .objects
-            .entry(found.object)
-            .or_insert_with(|| Uses::new(found.records));
-        let Some(record) = uses.records.get_mut(found.number) else {
-            return false;
-        };
+        let uses = self.objects.entry(object).or_insert_with(|| Uses::new(records));
+        let record = usize::try_from(number)
+            .ok()
+            .and_then(|number| uses.records.get_mut(number));
+        let Some(record) = record else { return false };
         if record.last == group {
             return false;
         }
         record.last = group;
-        let bytes = u64::from(found.stored_len);
+        let bytes = u64::from(stored_len);
         let mut count = |owner: u32, change: fn(&mut Needed, u64)| {
             let place = usize::try_from(owner).ok().and_then(|owner| owner.checked_sub(1));
             if let Some(needed) = place.and_then(|place| self.groups.get_mut(place)) {
@@ -328,119 +341,88 @@ fn page_of_disk(layout: Layout, levels: u8, number: u64, place: PageRef) -> Opti
 }
 
 impl Node {
-    fn place(&self) -> &PageRef {
-        match self {
-            Self::List { place, .. } | Self::Page { place, .. } | Self::Tree { place, .. } => place,
+    /// The page as an entry of its meta pack.
+    fn entry(&self) -> Entry {
+        let (Self::List { place, .. } | Self::Page { place, .. } | Self::Tree { place, .. }) = self;
+        Entry {
+            id: ChunkId(place.id),
+            pack: place.pack,
         }
     }
 }
 
-impl Below {
-    /// A page that was led to.
-    fn page(&mut self, footers: &mut Footers<'_>, node: Node) -> chunk::Result<()> {
-        let place = node.place();
-        let found = footers.find(ObjectType::MetaPack, &ChunkId(place.id), &place.pack)?;
-        self.pages.push((found, node));
-        Ok(())
-    }
-
-    /// A chunk of data that was led to.
-    fn chunk(&mut self, footers: &mut Footers<'_>, id: &ChunkId, pack: &ObjectId) -> chunk::Result<()> {
-        self.chunks.push(footers.find(ObjectType::Pack, id, pack)?);
-        Ok(())
-    }
-}
-
-/// Reads a page and finds everything that it names.
-fn below(footers: &mut Footers<'_>, node: &Node) -> chunk::Result<Below> {
-    let mut below = Below::default();
+/// Reads a page and collects everything that it names.
+fn leads_of(reader: &Reader, node: &Node) -> chunk::Result<Leads> {
+    let mut leads = Leads::default();
     match node {
         Node::List { place, number, layout } => {
-            let data = footers.reader.page(place)?;
+            let data = reader.page(place)?;
             let count = layout.list_pages(*number);
-            let first = number.saturating_mul(crate::bytes::to_u64(crate::vault::map::LIST_PAGES));
+            let first = number.saturating_mul(crate::bytes::to_u64(LIST_PAGES));
             for (page, at) in (0..count).zip(first..) {
                 let page = PageList::page(&data, count, page).ok_or_else(|| damaged(place, "page list"))?;
-                if let Some(node) = page_of_disk(*layout, 0, at, page) {
-                    below.page(footers, node)?;
-                }
+                leads.pages.extend(page_of_disk(*layout, 0, at, page));
             }
         }
         Node::Page { place, chunks } => {
-            let data = footers.reader.page(place)?;
+            let data = reader.page(place)?;
             for number in 0..*chunks {
                 let entry = Page::entry(&data, *chunks, number).ok_or_else(|| damaged(place, "map page"))?;
-                if let Some(entry) = entry {
-                    below.chunk(footers, &entry.id, &entry.pack)?;
-                }
+                leads.chunks.extend(entry);
             }
         }
         Node::Tree { place, level } => {
-            let data = footers.reader.tree_page(place)?;
+            let data = reader.tree_page(place)?;
             let wrong = || damaged(place, "tree page");
             let page = tree_page::Page::parse(&data).filter(|page| page.level() == *level);
             let page = page.ok_or_else(wrong)?;
             for number in 0..page.count() {
                 if let Some(level) = level.checked_sub(1) {
                     let place = page.child(number).ok_or_else(wrong)?.page;
-                    below.page(footers, Node::Tree { place, level })?;
+                    leads.pages.push(Node::Tree { place, level });
                     continue;
                 }
                 let (key, value) = page.entry(number).ok_or_else(wrong)?;
                 if Key::decode(key).ok_or_else(wrong)?.kind == Kind::Chunk {
-                    let chunk = ChunkRef::decode(value).ok_or_else(wrong)?;
-                    below.chunk(footers, &chunk.id, &chunk.pack)?;
+                    let ChunkRef { id, pack, .. } = ChunkRef::decode(value).ok_or_else(wrong)?;
+                    leads.chunks.push(Entry { id, pack });
                 }
             }
         }
     }
-    Ok(below)
+    Ok(leads)
 }
 
-/// The footers that one thread needs for its pages: the chunks of a page are in few packs.
-struct Footers<'a> {
-    reader: &'a Arc<Reader>,
-    recent: HashMap<Object, Arc<Footer>>,
+/// Calls `work` for each item, in at most `jobs` threads; the results are in the order of the items.
+fn in_threads<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> chunk::Result<R> + Sync,
+) -> chunk::Result<Vec<R>> {
+    if jobs <= 1 || items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let work = &work;
+    let share = |items: &[T]| items.iter().map(work).collect::<chunk::Result<Vec<R>>>();
+    let share = &share;
+    let shares = thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .chunks(items.len().div_ceil(jobs).max(1))
+            .map(|items| scope.spawn(move || share(items)))
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.collect::<chunk::Result<Vec<_>>>()
+    });
+    Ok(shares?.into_iter().flatten().collect())
 }
 
-/// Footers that a thread holds before it lets go of them.
-const RECENT: usize = 32;
-
-impl<'a> Footers<'a> {
-    fn new(reader: &'a Arc<Reader>) -> Self {
-        Self {
-            reader,
-            recent: HashMap::new(),
-        }
-    }
-
-    /// The record of a chunk that is said to be in a pack.
-    fn find(&mut self, object_type: ObjectType, id: &ChunkId, pack: &ObjectId) -> chunk::Result<Found> {
-        let object = (object_type, *pack);
-        let footer = match self.recent.get(&object) {
-            Some(footer) => footer,
-            None => {
-                if self.recent.len() >= RECENT {
-                    self.recent.clear();
-                }
-                let footer = self.reader.footer(object_type, pack)?;
-                self.recent.entry(object).or_insert(footer)
-            }
-        };
-        let place = footer
-            .position(id)
-            .and_then(|number| Some((number, footer.records().get(number)?)));
-        let (number, record) = place.ok_or_else(|| chunk::Error::Missing {
-            object: key_text(object_type, pack),
-            what: format!("chunk {id}"),
-        })?;
-        Ok(Found {
-            object,
-            records: footer.records().len(),
-            number,
-            stored_len: record.stored_len,
-        })
-    }
+/// The number of a chunk's record, and its stored bytes.
+fn place(footer: &Footer, id: &ChunkId) -> Option<(u32, u32)> {
+    let number = footer.position(id)?;
+    let record = footer.records().get(number)?;
+    Some((u32::try_from(number).ok()?, record.stored_len))
 }
 
 fn key_text(object_type: ObjectType, pack: &ObjectId) -> String {

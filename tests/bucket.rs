@@ -150,7 +150,8 @@ on! {
         a_server_comes_back_by_mount_cat_cp_and_restore
         a_disk_comes_back_and_its_next_backup_stores_what_changed
         a_tree_comes_back_by_mount_cp_and_restore
-        two_writers_of_one_resource_both_succeed;
+        two_writers_of_one_resource_both_succeed
+        deleted_backups_come_back_and_held_ones_stay;
     on_garage: |test: &str| real::garage(test).map(|garage| ((), garage.access.clone()));
         a_server_comes_back_by_mount_cat_cp_and_restore
         a_disk_comes_back_and_its_next_backup_stores_what_changed
@@ -158,11 +159,13 @@ on! {
     on_s3s: |_: &str| { let server = Within::start(); let access = server.access.clone(); Some((server, access)) };
         a_server_comes_back_by_mount_cat_cp_and_restore
         a_disk_comes_back_and_its_next_backup_stores_what_changed
-        a_tree_comes_back_by_mount_cp_and_restore;
+        a_tree_comes_back_by_mount_cp_and_restore
+        deleted_backups_come_back_and_held_ones_stay;
     on_a_server_that_ignores_conditions: |_: &str| {
         let server = Odd::start(Manner::Ignores, 3);
         let access = server.access.clone();
         Some((server, access))
     };
-        a_disk_comes_back_and_its_next_backup_stores_what_changed;
+        a_disk_comes_back_and_its_next_backup_stores_what_changed
+        deleted_backups_come_back_and_held_ones_stay;
 }

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod map_page;
 pub mod pack_footer;
 pub mod qcow2;
+pub mod record;
 pub mod tree_page;
 pub mod volumes;
 pub mod xfs;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
     Target {
         name: "config",
         run: config::run,
@@ -71,6 +72,11 @@ pub const ALL: [Target; 11] = [
         name: "qcow2",
         run: qcow2::run,
         seed: qcow2::seed,
+    },
+    Target {
+        name: "record",
+        run: record::run,
+        seed: record::seed,
     },
     Target {
         name: "tree_page",

@@ -54,14 +54,21 @@ impl Vault {
     }
 }
 
-/// The payload of a record.
-fn encode<T: Serialize>(key: &Key, record: &T) -> Result<Vec<u8>> {
+/// Encodes the payload of a record.
+///
+/// # Errors
+/// `Corrupt` if it cannot be written as JSON, which no record can.
+pub fn encode<T: Serialize>(key: &Key, record: &T) -> Result<Vec<u8>> {
     // A `Value` keeps its members sorted.
     let value = serde_json::to_value(record).map_err(|error| corrupt(key, &error.to_string()))?;
     Ok(value.to_string().into_bytes())
 }
 
-fn decode<T: Serialize + DeserializeOwned>(key: &Key, payload: &[u8]) -> Result<T> {
+/// Decodes the payload of a record.
+///
+/// # Errors
+/// `Corrupt` if it is not the one spelling of a record of this kind.
+pub fn decode<T: Serialize + DeserializeOwned>(key: &Key, payload: &[u8]) -> Result<T> {
     let record = serde_json::from_slice(payload).map_err(|error| corrupt(key, &error.to_string()))?;
     if encode(key, &record)? != payload {
         return Err(corrupt(key, "it is not spelled as records are"));

@@ -221,3 +221,30 @@ pub(crate) fn two_writers_of_one_resource_both_succeed(desk: &Desk) {
     }
     assert_eq!(desk.addresses().len(), 8);
 }
+
+pub(crate) fn deleted_backups_come_back_and_held_ones_stay(desk: &Desk) {
+    holey(desk, "db.raw", 1, 41);
+    let raw = desk.text("db.raw");
+    let days = ["2026-11-20T03-00-00Z", "2026-11-21T03-00-00Z", "2026-11-22T03-00-00Z"];
+    for day in days {
+        desk.succeed("backup", &["disk", "db", &raw, "--at", day, "--schedule", "nightly"]);
+    }
+    let [one, two, three] = days.map(|day| format!("disks/db/{day}"));
+    desk.succeed("pin", &[&one, "--reason", "audit"]);
+    desk.fails("delete", &[&one], 1, "audit");
+    desk.succeed("unpin", &[&one]);
+    assert_eq!(desk.json("unpin", &[&one])["backups"][0]["result"], "already");
+    desk.succeed("lock", &[&two, "--until", "2099-01-01T00:00:00Z"]);
+    desk.succeed("retain", &["--number", "1"]);
+    assert_eq!(desk.addresses(), [two.clone(), three.clone()]);
+    desk.fails("delete", &[&two], 1, "is locked until 2099");
+    desk.fails("show", &[&one], 1, "vaultfs undelete");
+    assert_eq!(desk.json("list", &["--deleted"])["deleted"][0]["address"], one.as_str());
+    desk.succeed("undelete", &[&one]);
+    assert_eq!(desk.addresses(), [one.clone(), two, three]);
+    let read = desk.succeed("cat", &[&format!("{one}/disk.img")]);
+    assert!(read == fs::read(&raw).unwrap(), "{one} differs");
+    let space = desk.json("list", &["--space"]);
+    let bytes = |member: &str| space["backups"][0][member].as_u64().unwrap();
+    assert_eq!(bytes("unique_bytes") + bytes("shared_bytes"), bytes("stored_bytes"));
+}

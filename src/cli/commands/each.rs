@@ -86,7 +86,15 @@ pub(super) fn author() -> String {
     let user = named("SUDO_USER")
         .or_else(|| named("LOGNAME"))
         .or_else(|| named("USER"));
-    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    let uid = rustix::process::getuid();
+    let nameless = || {
+        if uid.is_root() {
+            "root".to_owned()
+        } else {
+            format!("uid {}", uid.as_raw())
+        }
+    };
+    let user = user.unwrap_or_else(nameless);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     // A variable may hold anything; a record is to stay small.
     format!("{user}@{}", host.trim()).chars().take(200).collect()

@@ -22,28 +22,34 @@ pub(in super::super) fn run(context: &Context, args: &args::Show) -> anyhow::Res
     let vault = super::open(&args.vault)?;
     let address = vault.resolve(&spec)?;
     let manifest = vault.load(&address)?;
-    let protections = vault.protections_of_resource(&address.resource)?;
     let space = if args.space {
         Some(space::measure(&vault, &[(address.clone(), manifest.clone())])?)
     } else {
         None
     };
     let needed = space.as_ref().and_then(|space| space.needed.first());
-    let contents = Contents::load(&Reader::new(vault, CACHE_BYTES), &address, &manifest)?;
+    let reader = Reader::new(vault, CACHE_BYTES);
+    let contents = Contents::load(&reader, &address, &manifest)?;
+    let mut codes = Vec::new();
     match context.form {
         Form::Json => output::write(with_space(&contents.json, needed)?.as_bytes())?,
         Form::Text => {
             let json = serde_json::from_str(&contents.json).unwrap_or_default();
-            let held = protections.why(&address, System.now()).unwrap_or_default();
+            // Whatever is wrong with a pin, the backup can be shown.
+            let held = match reader.vault().protections_of_resource(&address.resource) {
+                Ok(protections) => protections.why(&address, System.now()).unwrap_or_default(),
+                Err(error) => {
+                    codes.push(complain(&anyhow::Error::new(error)));
+                    "unknown".to_owned()
+                }
+            };
             output::write(text(&address.to_string(), &manifest, &json, &held, needed).as_bytes())?;
         }
         Form::Silent => {}
     }
-    let codes = space
-        .iter()
-        .flat_map(|space| &space.damaged)
-        .map(|(_, error)| complain(error));
-    Ok(codes.fold(Code::Done, |first, code| if first == Code::Done { code } else { first }))
+    let damaged = space.iter().flat_map(|space| &space.damaged);
+    codes.extend(damaged.map(|(_, error)| complain(error)));
+    Ok(codes.first().copied().unwrap_or(Code::Done))
 }
 
 /// The description with what the backup takes of the vault, if that is known.

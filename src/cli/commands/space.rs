@@ -6,7 +6,7 @@ use crate::vault::{self, Address, Manifest, Vault};
 use std::collections::HashSet;
 
 /// Memory for pages: those of one resource's backups are mostly the same.
-const CACHE_BYTES: u64 = 128 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
 
 /// What was measured, and what could not be.
 pub(super) struct Space {
