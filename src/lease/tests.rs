@@ -5,7 +5,7 @@ use crate::clock::System;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{Call, RecordingStore};
-use crate::vault::mark::Mark;
+use crate::vault::mark::{Mark, MarkId};
 use crate::vault::pack::Builder;
 
 fn new_vault() -> (Arc<RecordingStore<MemoryStore>>, Vault) {

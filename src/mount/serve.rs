@@ -63,7 +63,7 @@ pub fn serve(
     ready()?;
     log::info!("{:?} is mounted at {}", place.source, place.directory.display());
     let watch = watch(caught, events).map_err(threads)?;
-    let presence = Presence::show(vault);
+    let presence = (!vault.store().is_remote()).then(|| Presence::show(vault));
     let ended = wait(&inbox, &mounted);
     drop((watch, refresher, presence));
     ended

@@ -111,10 +111,7 @@ impl Prune<'_> {
             } else {
                 plan::is_old(mark, now, self.settings.grace)
             };
-            let writer = plan::blocker(id, leases).map(|lease| Wait::Writer {
-                name: lease.name,
-                record: lease.record.clone(),
-            });
+            let writer = plan::blocker(id, leases).map(|lease| Wait::Writer(Box::new(lease.clone())));
             match old.err().or(writer) {
                 None => due.push(*id),
                 Some(wait) => waiting.push(Waiting {

@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
             }
             let count = layout.list_pages(number);
             let list =
-                self.read(|| PageList::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+                self.read(|| PageList::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
             let Some(list) = list else { continue };
             let first = number.saturating_mul(crate::bytes::to_u64(vault::map::LIST_PAGES));
             for (number, place) in (first..).zip(&list.0) {
@@ -178,7 +178,7 @@ impl<'a> Walk<'a> {
         if !self.is_new(place)? {
             return Ok(());
         }
-        let page = self.read(|| Page::decode(&*self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
+        let page = self.read(|| Page::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
         let entries = page.iter().flat_map(Page::entries).flatten();
         entries
             .into_iter()
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
             if !self.is_new(&place)? {
                 continue;
             }
-            let below = self.read(|| below(&*self.reader.tree_page(&place)?, level).ok_or_else(|| damaged(&place)))?;
+            let below = self.read(|| below(&self.reader.tree_page(&place)?, level).ok_or_else(|| damaged(&place)))?;
             for name in below.into_iter().flatten() {
                 match (name, level.checked_sub(1)) {
                     (Below::Page(place), Some(level)) => waiting.push((place, level)),

@@ -5,7 +5,7 @@
 
 use super::listing::Listing;
 use crate::clock::Seconds;
-use crate::lease::{Name, Record, Seen, TTL};
+use crate::lease::{Seen, TTL};
 use crate::vault::mark::{MAX_MARKED, Mark, MarkId};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{Address, Protections};
@@ -34,13 +34,8 @@ pub enum Wait {
         /// When it will be old enough.
         until: Seconds,
     },
-    /// Somebody writes who has not seen it.
-    Writer {
-        /// The lease.
-        name: Name,
-        /// What it says, if it can be read.
-        record: Option<Record>,
-    },
+    /// Somebody writes who has not seen it: this lease says who.
+    Writer(Box<Seen>),
 }
 
 /// Says whether enough time has passed since a mark: by the clock, and by what nobody can set if this is the same boot.

@@ -269,7 +269,7 @@ fn clocks_that_jump_remove_nothing_before_its_time() {
     // Ten years ahead: the deleted backup is marked before its time, and not removed before the grace time has really passed.
     world.clock.set_ahead(YEARS);
     let report = hand.prune(patient).unwrap();
-    assert_eq!(report.expired, [deleted.clone()]);
+    assert_eq!(report.expired, std::slice::from_ref(&deleted));
     for _ in 0..3 {
         world.clock.pass(HOUR);
         let report = hand.prune(patient).unwrap();
@@ -320,7 +320,7 @@ fn a_dry_run_writes_nothing_and_tells_the_bytes_that_a_run_removes() {
     let full = size();
     let done = hand.prune(AT_ONCE).unwrap();
     assert_eq!((told.packs, told.purged.clone()), (done.packs, done.purged));
-    assert_eq!(told.purged, [scene.deleted.clone()]);
+    assert_eq!(told.purged, std::slice::from_ref(&scene.deleted));
     assert_eq!(full - size(), told.packs.bytes);
     assert!(told.packs.bytes > 0);
 }
@@ -340,7 +340,7 @@ fn a_writer_that_has_not_seen_a_mark_holds_it_up_and_is_told() {
     assert_eq!((second.packs.objects, second.waiting.len()), (0, 1));
     assert!(matches!(
         &second.waiting[0].wait,
-        prune::Wait::Writer { record: Some(_), .. }
+        prune::Wait::Writer(lease) if lease.record.is_some()
     ));
     drop(lease);
     assert!(scene.world.hand().prune(AT_ONCE).unwrap().packs.objects > 0);

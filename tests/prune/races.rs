@@ -71,15 +71,18 @@ fn count(world: &World, actor: usize) -> usize {
     count
 }
 
+/// Starts an actor.
+type Start<'a> = dyn Fn(&Scene) + 'a;
+
 /// Stops the first actor after each of its operations and the second after each of its own, then lets the first end, and the second.
 /// `finish` gets the result of each order.
 fn two_switches(
     base: &Scene,
-    (first, second): (&dyn Fn(&Scene), &dyn Fn(&Scene)),
+    (first, second): (&Start<'_>, &Start<'_>),
     strides: (usize, usize),
     finish: &dyn Fn(&Scene, &dyn Fn() -> String),
 ) -> usize {
-    let measure = |actor: &dyn Fn(&Scene), number: usize| {
+    let measure = |actor: &Start<'_>, number: usize| {
         let scene = base.fork();
         actor(&scene);
         count(&scene.world, number)

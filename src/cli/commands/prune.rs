@@ -94,16 +94,16 @@ fn text(report: &Report, mode: Mode) -> String {
 fn why(waiting: &Waiting) -> String {
     match &waiting.wait {
         Wait::Grace { until } => format!("until {}", rfc3339(*until)),
-        Wait::Writer { record: None, .. } => "for a lease that cannot be read".to_owned(),
-        Wait::Writer {
-            record: Some(record), ..
-        } => format!(
-            "for the end of a {} on {}, process {}, since {}",
-            record.kind.word(),
-            output::printable(&record.process.host),
-            record.process.pid,
-            rfc3339(record.started)
-        ),
+        Wait::Writer(lease) => match &lease.record {
+            None => "for a lease that cannot be read".to_owned(),
+            Some(record) => format!(
+                "for the end of a {} on {}, process {}, since {}",
+                record.kind.word(),
+                output::printable(&record.process.host),
+                record.process.pid,
+                rfc3339(record.started)
+            ),
+        },
     }
 }
 
@@ -113,7 +113,7 @@ fn json(report: &Report, mode: Mode) -> Value {
     let waiting = |waiting: &Waiting| {
         let until = match &waiting.wait {
             Wait::Grace { until } => Some(rfc3339(*until)),
-            Wait::Writer { .. } => None,
+            Wait::Writer(_) => None,
         };
         json!({
             "mark": hex(&waiting.mark),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lease::process::Process;
-use crate::lease::{Kind, Name};
+use crate::lease::{Kind, Name, Record};
 use crate::vault::{Pin, Vault};
 
 const HOUR: i64 = 3600;

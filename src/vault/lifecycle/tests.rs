@@ -195,11 +195,13 @@ fn nothing_is_brought_back_while_a_prune_removes() {
     );
 }
 
+/// Operations to go, and what is done then.
+type Intruder = (usize, Box<dyn FnOnce() + Send>);
+
 /// A store that lets somebody else act right before one of its operations.
 struct Between {
     inner: Arc<MemoryStore>,
-    /// Operations to go, and what is done then.
-    intruder: Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>,
+    intruder: Mutex<Option<Intruder>>,
 }
 
 impl Between {
