@@ -418,10 +418,8 @@ fn read(vault: &Vault, request: &Request, environment: Environment<'_>) -> Resul
     let read_back = ReadBack::new(vault, &address, environment.monitor, started.seconds());
     match &manifest.content {
         Content::Disks(disks) => {
-            let pairs = disks.iter().zip(&sources);
-            pairs
-                .map(|(disk, (_, source))| read_back.disk(disk, source))
-                .collect::<Result<()>>()?;
+            let mut pairs = disks.iter().zip(&sources);
+            pairs.try_for_each(|(disk, (_, source))| read_back.disk(disk, source))?;
         }
         Content::Tree(tree) => read_back.tree(tree)?,
     }

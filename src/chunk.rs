@@ -216,7 +216,7 @@ impl Reader {
     ) -> Result<()> {
         let (pack, record) = self.locate(kind, id, hint)?;
         match self.decode(kind, &pack, &record, buffer, &check) {
-            Err(error) if error.is_loss() => self.from_any(kind, (id, hint, &pack), error, |pack, record| {
+            Err(error) if error.is_loss() => self.elsewhere_or_hint(kind, (id, hint, &pack), error, |pack, record| {
                 self.decode(kind, pack, record, buffer, &check)
             }),
             other => other,

@@ -138,7 +138,7 @@ impl Reader {
     }
 
     /// As [`elsewhere`](Self::elsewhere) after the pack `tried` has failed; if that was not `hint` itself, `hint` comes last.
-    pub(super) fn from_any<T>(
+    pub(super) fn elsewhere_or_hint<T>(
         &self,
         object_type: ObjectType,
         (id, hint, tried): (&ChunkId, &ObjectId, &ObjectId),

@@ -45,6 +45,9 @@ pub(super) struct MapPage {
     pub(super) last_len: usize,
 }
 
+/// A page of a tree: its id and its level.
+pub(super) type TreePage = ([u8; 32], u8);
+
 /// One walk over many backups.
 pub(super) struct Walk<'a> {
     pub(super) job: &'a Job<'a>,
@@ -52,7 +55,7 @@ pub(super) struct Walk<'a> {
     slice: Slice,
     /// What each page that was looked at has lost.
     pub(super) maps: Mutex<HashMap<MapPage, Arc<maps::Losses>>>,
-    pub(super) trees: Mutex<HashMap<([u8; 32], u8), Arc<trees::Below>>>,
+    pub(super) trees: Mutex<HashMap<TreePage, Arc<trees::Below>>>,
     /// Packs and manifests that the backups need, if that is what is wanted.
     needed: Option<Mutex<HashSet<(ObjectType, ObjectId)>>>,
 }

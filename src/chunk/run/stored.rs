@@ -76,7 +76,7 @@ impl Reader {
         };
         again.or_else(|error| {
             let names = (&entry.id, &entry.pack, place.0);
-            self.from_any(ObjectType::Pack, names, error, |pack, record| {
+            self.elsewhere_or_hint(ObjectType::Pack, names, error, |pack, record| {
                 self.stored_alone(pack, record, plain_len)
             })
         })
