@@ -1,6 +1,6 @@
 //! Repairs a vault: finds another whole copy of what backups have lost, in other packs or in another vault, and makes indexes anew.
 //!
-//! A [`Plan`] says what can be done; [`run`] does it. New objects are written, and a record says where a chunk is now; of what is there
+//! A [`Plan`] says what can be done; [`Repair::run`] does it. New objects are written, and a record says where a chunk is now; of what is there
 //! only an index is removed that is damaged and has been replaced, which no backup needs.
 
 mod copies;

@@ -14,8 +14,8 @@ use vaultfs::verify::{self, Depth, Environment, Error, Request};
 
 fn faulty(scene: &Scene) -> (Arc<FaultStore<Arc<MemoryStore>>>, Vault) {
     let store = Arc::new(FaultStore::new(Arc::clone(&scene.store)));
-    let vault = Vault::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-    (store, vault)
+    let behind: Arc<dyn Store> = store.clone();
+    (store, Vault::open(behind).unwrap())
 }
 
 /// The number of operations of an undisturbed run.

@@ -211,8 +211,8 @@ fn indexes_are_made_anew_from_the_packs() {
     let key = scene.keys("index/").remove(0);
     scene.flip(&key, 80);
     assert!(scene.verify(Depth::Stored).is_damaged());
-    assert_eq!(scene.repair(None, false).bad_indexes, [key.clone()]);
-    assert_eq!(scene.keys("index/"), [key.clone()]);
+    assert_eq!(scene.repair(None, false).bad_indexes, std::slice::from_ref(&key));
+    assert_eq!(scene.keys("index/"), std::slice::from_ref(&key));
     let plan = scene.repair(None, true);
     assert_eq!(plan.unlisted.len(), 1);
     let report = scene.verify(Depth::Stored);
@@ -285,7 +285,8 @@ fn a_backup_that_does_not_come_back_is_not_committed() {
         inner: MemoryStore::new(),
         lies: AtomicBool::new(true),
     });
-    let vault = disks::new_vault(Arc::clone(&store) as Arc<dyn Store>);
+    let behind: Arc<dyn Store> = store.clone();
+    let vault = disks::new_vault(behind);
     // One chunk, so that it is the one that is read back.
     let disk = disks::Sparse::new(9 * disks::CHUNK, vec![(disks::CHUNK, vec![7; 3000])]);
     let clock = disks::Ticking::default();

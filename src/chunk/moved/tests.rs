@@ -189,7 +189,8 @@ fn records_are_listed_once_and_never_for_what_is_whole() {
     let scene = Scene::new();
     scene.data(OLD, &[FIRST, SECOND]);
     let recording = Arc::new(RecordingStore::new(Arc::clone(&scene.memory)));
-    let vault = Vault::open(Arc::clone(&recording) as Arc<dyn Store>).unwrap();
+    let behind: Arc<dyn Store> = recording.clone();
+    let vault = Vault::open(behind).unwrap();
     let reader = Reader::new(vault, 8 << 20);
     let lists = || {
         let calls = recording.take_calls();
@@ -212,7 +213,8 @@ fn a_store_that_fails_to_list_makes_no_damage() {
     scene.data(OLD, &[FIRST]);
     scene.damage(ObjectType::Pack, &OLD);
     let store = Arc::new(FaultStore::new(Arc::clone(&scene.memory)));
-    let vault = Vault::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let behind: Arc<dyn Store> = store.clone();
+    let vault = Vault::open(behind).unwrap();
     let reader = Reader::new(vault, 8 << 20);
     reader.footer(ObjectType::Pack, &OLD).unwrap();
     // The read of the chunk comes first, then the listing.
