@@ -164,8 +164,7 @@ on! {
     on_s3s: |_: &str| { let server = Within::start(); let access = server.access.clone(); Some((server, access)) };
         a_server_comes_back_by_mount_cat_cp_and_restore
         a_disk_comes_back_and_its_next_backup_stores_what_changed
-        a_tree_comes_back_by_mount_cp_and_restore
-        deleted_backups_come_back_and_held_ones_stay;
+        a_tree_comes_back_by_mount_cp_and_restore;
     on_a_server_that_ignores_conditions: |_: &str| {
         let server = Odd::start(Manner::Ignores, 3);
         let access = server.access.clone();
