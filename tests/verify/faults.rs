@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vaultfs::monitor::Monitor;
+use vaultfs::store::Store;
 use vaultfs::store::fault::{Fault, FaultStore, When};
 use vaultfs::store::memory::MemoryStore;
-use vaultfs::store::Store;
 use vaultfs::vault::Vault;
 use vaultfs::verify::{self, Depth, Environment, Error, Request};
 
