@@ -60,13 +60,11 @@ pub fn run(
     };
     let ended = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..JOBS.min(keys.len())).map(|_| scope.spawn(work)).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<(), crate::store::Error>>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        threads
-            .into_iter()
-            .map(join)
-            .collect::<Result<(), crate::store::Error>>()
+        // The scope waits for those that are left after a failure.
+        threads.into_iter().try_for_each(join)
     });
     monitor.end();
     ended.map_err(|error| Error::Retain(error.into()))?;

@@ -4,7 +4,7 @@
 //! synced; the library opens every state of it that is drawn. To show that this would find a sync that is missing, each is left out in
 //! turn.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 #[path = "crash/disk.rs"]

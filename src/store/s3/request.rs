@@ -184,8 +184,11 @@ fn sorted(query: &str) -> String {
     parts.join("&")
 }
 
-/// The uploads of a page, and the key and id after which the next page begins; `None` if it is no such page.
-fn parse_uploads(page: &str) -> Option<(Vec<Upload>, Option<(String, String)>)> {
+/// Where the next page of uploads begins: after this key and this id.
+type Next = Option<(String, String)>;
+
+/// The uploads of a page, and where the next one begins; `None` if it is no such page.
+fn parse_uploads(page: &str) -> Option<(Vec<Upload>, Next)> {
     let whole =
         page.contains("<ListMultipartUploadsResult") && page.trim_end().ends_with("</ListMultipartUploadsResult>");
     if !whole {
