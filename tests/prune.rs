@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
+#[path = "prune/days.rs"]
+mod days;
 #[path = "prune/facts.rs"]
 mod facts;
 #[path = "prune/model.rs"]

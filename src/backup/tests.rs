@@ -184,6 +184,15 @@ fn disks_come_back_as_they_were_with_holes_where_they_were() {
     assert_eq!(report.manifest.disk("vda").unwrap().statistics.data, (8 << 16) + 777);
 }
 
+/// The directories of the objects that were written since the last look, in order.
+fn written(store: &RecordingStore<MemoryStore>) -> Vec<String> {
+    let put = |call| match call {
+        Call::PutNew(key, _) => key.split('/').next().map(str::to_owned),
+        _ => None,
+    };
+    store.take_calls().into_iter().filter_map(put).collect()
+}
+
 #[test]
 fn a_second_backup_stores_little_more_than_what_changed() {
     let store = Arc::new(RecordingStore::new(MemoryStore::new()));
@@ -203,12 +212,7 @@ fn a_second_backup_stores_little_more_than_what_changed() {
     store.take_calls();
     let third = back_up(&vault, &request("web", &[("vda", &changed)]), &clock).unwrap();
     assert_eq!(third.manifest.disks()[0].statistics.stored, 0);
-    let written: Vec<_> = store
-        .take_calls()
-        .into_iter()
-        .filter(|call| matches!(call, Call::PutNew(..)))
-        .collect();
-    assert_eq!(written.len(), 1, "only the manifest: {written:?}");
+    assert_eq!(written(&store), ["leases", "backups"]);
 }
 
 #[test]
@@ -222,18 +226,9 @@ fn the_manifest_is_written_last() {
         &ticking(),
     )
     .unwrap();
-    let puts: Vec<String> = store
-        .take_calls()
-        .into_iter()
-        .filter_map(|call| {
-            if let Call::PutNew(key, _) = call {
-                key.split('/').next().map(str::to_owned)
-            } else {
-                None
-            }
-        })
-        .collect();
-    let (packs, rest) = puts.split_at(puts.len() - 2);
+    let puts = written(&store);
+    let (packs, rest) = puts[1..].split_at(puts.len() - 3);
+    assert_eq!(puts[0], "leases");
     assert!(
         packs.len() > 2 && packs.iter().all(|dir| dir == "packs" || dir == "meta"),
         "{puts:?}"
@@ -409,11 +404,7 @@ fn an_unchanged_disk_of_many_pages_stores_nothing() {
     let second = back_up(&vault, &huge_request(), &clock).unwrap();
     assert_eq!(second.manifest.disks()[0].roots, first.manifest.disks()[0].roots);
     assert_eq!(second.manifest.disks()[0].statistics.stored, 0);
-    let puts = store
-        .take_calls()
-        .into_iter()
-        .filter(|call| matches!(call, Call::PutNew(..)));
-    assert_eq!(puts.count(), 1, "only the manifest");
+    assert_eq!(written(&store), ["leases", "backups"]);
 }
 
 #[test]

@@ -243,7 +243,7 @@ pub(crate) fn addresses(vault: &Vault) -> BTreeSet<Address> {
 }
 
 /// A disk of chunks with these numbers; 0 is a hole. Each chunk is like no other, and small once it is compressed.
-fn content(chunks: &[u8]) -> Vec<u8> {
+pub(crate) fn content(chunks: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in chunks {
         bytes.resize(bytes.len() + length(CHUNK), *number);
@@ -303,6 +303,11 @@ impl Hand {
         let report = backup::run(&self.vault, &request, environment)?;
         self.model.lock().insert(report.address.clone(), chunks.to_vec());
         Ok(report.address)
+    }
+
+    /// A backup of these chunks came by another way; it must be there from now on.
+    pub(crate) fn expect(&self, address: &Address, chunks: &[u8]) {
+        self.model.lock().insert(address.clone(), chunks.to_vec());
     }
 
     /// Deletes a backup; it need not be there from the moment this is called.
