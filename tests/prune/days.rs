@@ -181,7 +181,7 @@ fn fourteen_days_of_backups_copies_deletions_prunes_and_readers_lose_nothing() {
 }
 
 #[test]
-#[ignore = "long: a thousand times fourteen days"]
+#[ignore = "soak: a thousand times fourteen days"]
 fn soak_fourteen_days_a_thousand_times_lose_nothing() {
     live_through_many(0xdb_0000, 1000);
 }
