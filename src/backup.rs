@@ -5,6 +5,7 @@ mod disk;
 mod files;
 mod hooks;
 mod pages;
+mod prepared;
 mod readback;
 
 pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
@@ -17,15 +18,12 @@ use crate::image::{self, ReadAt};
 use crate::lease::{self, Lease};
 use crate::monitor::Monitor;
 use crate::store;
-use crate::vault::codec::Codec;
 use crate::vault::map::Layout;
-use crate::vault::object::ObjectId;
 use crate::vault::tags::Tags;
 use crate::vault::{
-    self, Address, ChunkId, Consistency, Content, Disk, Manifest, ResourceKind, ResourceName, Statistics, Vault,
-    random_id,
+    self, Address, Consistency, Content, Disk, Manifest, ResourceKind, ResourceName, Statistics, Vault, random_id,
 };
-use crate::writer::{self, Encoded, Writer, encode_checked, merge};
+use crate::writer::{self, Writer, merge};
 use readback::ReadBack;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -190,48 +188,6 @@ struct Context<'a> {
     cancel: &'a AtomicBool,
     level: i32,
     jobs: usize,
-}
-
-impl Context<'_> {
-    /// Stores a chunk unless the vault has it; returns its pack and the stored bytes that this added.
-    fn store_chunk(&self, id: ChunkId, plain: &[u8], scratch: &mut Vec<u8>) -> Result<(ObjectId, u64)> {
-        match self.prepare_chunk(id, plain, None, scratch)? {
-            Prepared::Known(pack) => Ok((pack, 0)),
-            Prepared::New(codec, stored) => Ok(self.writer.add(&encoded(id, codec, &stored, plain))?),
-        }
-    }
-
-    /// Looks a chunk up, `hint` being a pack that may hold it, and compresses it if the vault does not have it.
-    fn prepare_chunk(
-        &self,
-        id: ChunkId,
-        plain: &[u8],
-        hint: Option<ObjectId>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<Prepared> {
-        if let Some(pack) = self.writer.find(&id, plain.len(), hint)? {
-            return Ok(Prepared::Known(pack));
-        }
-        let (codec, stored) = encode_checked(id, plain, self.level, scratch)?;
-        Ok(Prepared::New(codec, stored))
-    }
-}
-
-/// A chunk before it is stored.
-enum Prepared {
-    /// This pack has it.
-    Known(ObjectId),
-    /// It is to be stored so.
-    New(Codec, Vec<u8>),
-}
-
-fn encoded<'a>(id: ChunkId, codec: Codec, stored: &'a [u8], plain: &[u8]) -> Encoded<'a> {
-    Encoded {
-        id,
-        codec,
-        stored,
-        plain_len: plain.len(),
-    }
 }
 
 /// A committed backup.

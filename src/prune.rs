@@ -1,7 +1,7 @@
 //! Removes what no backup needs, beside backups, copies and mounts that go on, and never by one look alone.
 //!
 //! A run acts upon the marks of earlier runs that are old enough and that every writer has seen, and makes a new mark of what it finds.
-//! Between a mark and its removal everything is listed and walked again. Facts are gathered first, [`plan`] decides from them alone,
+//! Between a mark and its removal everything is listed and walked again. Facts are gathered first, `plan` decides from them alone,
 //! and only then something is removed. `docs/prune.md` has the argument why no interleaving with a writer loses a backup.
 
 mod error;

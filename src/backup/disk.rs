@@ -2,7 +2,8 @@
 
 use super::cursor::{Cursor, Step};
 use super::pages::{Pages, lists};
-use super::{Context, Error, Prepared, Result, encoded};
+use super::prepared::{Prepared, encoded};
+use super::{Context, Error, Result};
 use crate::bytes::scratch::Scratch;
 use crate::bytes::{is_zero, to_u64};
 use crate::image::ReadAt;
