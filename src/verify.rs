@@ -151,6 +151,18 @@ struct Job<'a> {
     notes: Notes,
 }
 
+impl<'a> Job<'a> {
+    fn new(vault: &Vault, request: &'a Request, environment: Environment<'a>) -> Self {
+        Self {
+            reader: Reader::new(vault.clone(), READER_CACHE),
+            request,
+            environment,
+            rate: Rate::new(request.rate),
+            notes: Notes::new(vault.store().is_remote()),
+        }
+    }
+}
+
 impl Job<'_> {
     fn vault(&self) -> &Vault {
         self.reader.vault()
@@ -178,13 +190,7 @@ impl Job<'_> {
 /// # Errors
 /// `Vault` if its objects cannot be listed, `Interrupted`.
 pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<Report> {
-    let job = Job {
-        reader: Reader::new(vault.clone(), READER_CACHE),
-        request,
-        environment,
-        rate: Rate::new(request.rate),
-        notes: Notes::new(vault.store().is_remote()),
-    };
+    let job = Job::new(vault, request, environment);
     let addresses = job.addresses()?;
     let chosen = match &request.backups {
         Some(_) => Some(walk::needed(&job, &addresses)?),
@@ -217,13 +223,7 @@ pub fn run(vault: &Vault, request: &Request, environment: Environment<'_>) -> Re
 /// # Errors
 /// As [`run`].
 pub fn lost(vault: &Vault, request: &Request, environment: Environment<'_>) -> Result<(Report, Vec<Lost>)> {
-    let job = Job {
-        reader: Reader::new(vault.clone(), READER_CACHE),
-        request,
-        environment,
-        rate: Rate::new(request.rate),
-        notes: Notes::new(vault.store().is_remote()),
-    };
+    let job = Job::new(vault, request, environment);
     let addresses = job.addresses()?;
     walk::check_quarantined(&job)?;
     let backups = walk::check_all(&job, &addresses)?;
