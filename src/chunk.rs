@@ -188,6 +188,18 @@ impl Reader {
         self.meta(page, tree_page::MAX_PAGE / 8, "tree page", tree_page::page_id)
     }
 
+    /// The encoded bytes of a page of either kind, as its id says; past the cache.
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub fn any_page(&self, page: &map::PageRef) -> Result<Vec<u8>> {
+        let id = ChunkId(page.id);
+        let mut plain = Vec::new();
+        let fits = moved::fits(ObjectType::MetaPack, &id);
+        self.take(ObjectType::MetaPack, &id, &page.pack, &mut plain, fits)?;
+        Ok(plain)
+    }
+
     fn meta(&self, page: &map::PageRef, len: usize, what: &str, id_of: fn(&[u8]) -> ChunkId) -> Result<Chunk> {
         let id = ChunkId(page.id);
         let check = |plain: &[u8]| {

@@ -4,7 +4,7 @@
 use crate::chunk::Reader;
 use crate::clock::Point;
 use crate::monitor::Monitor;
-use crate::reach::{self, Walk};
+use crate::reach::{self, Doubt, Walk};
 use crate::store::Key;
 use crate::vault::{self, Address, Change, Lock, Vault, manifest_key, pack_key};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,9 +75,9 @@ pub fn run(
 fn needed(vault: &Vault, address: &Address) -> Result<Vec<Key>, Error> {
     let manifest = vault.load(address)?;
     let mut walk = Walk::new(&Reader::new(vault.clone(), CACHE_BYTES));
-    walk.backup(address, &manifest)?;
+    walk.backup(address, &manifest, Doubt::Refuse)?;
     let mut keys = vec![vault::vault_key()?, manifest_key(address)?];
-    for ((object_type, id), _) in walk.objects() {
+    for (object_type, id) in walk.objects().keys() {
         keys.push(pack_key(*object_type, id)?);
     }
     // Whatever says where chunks are that are not where they were.

@@ -196,7 +196,7 @@ impl Prune<'_> {
 
     /// Repacks, or says what it would repack; where there is no space for that, the packs stay as they are.
     fn repack(&self, facts: &Facts, report: &mut Report) -> Result<()> {
-        let Some(plan) = repack::plan(self, facts, self.settings.repack_below)? else {
+        let Some(plan) = repack::plan(self, facts, self.settings.repack_below) else {
             return Ok(());
         };
         let repacked = if self.lease.is_some() {

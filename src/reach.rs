@@ -1,21 +1,24 @@
 //! What backups need of the vault: a walk from their manifests over every page to every chunk, and what it found of each pack.
 //!
-//! Nothing is guessed and nothing is passed over: a page that cannot be read, or a chunk that the footer of its pack does not list, is
-//! an error, for who removes what nobody needs must know all that is needed. The footers say which of a pack's records is meant, so
-//! that a record costs a few bytes here, however long its backup's list of chunks is.
+//! Nothing is guessed: what cannot be read is an error, or, where [`Doubt`] says so, makes a whole pack needed, for who removes what
+//! nobody needs must know all that is needed. The footers say which of a pack's records is meant, so that a record costs a few bytes
+//! here, however long its backup's list of chunks is.
 //!
 //! Backups are walked in groups. What a group has walked is not walked again for it, and what only one group needs is counted apart from
 //! what several need: a prune has one group, space is told by a group for each backup.
 
+mod pages;
+
 use crate::chunk::{self, Reader};
-use crate::vault::item::{ChunkRef, Key, Kind};
-use crate::vault::map::{Entry, LIST_PAGES, Layout, Page, PageList, PageRef};
+use crate::vault::map::Entry;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Footer;
-use crate::vault::{Address, ChunkId, Manifest, pack_key, tree_page};
-use std::collections::{BTreeMap, HashMap};
+use crate::vault::{Address, ChunkId, Manifest, pack_key};
+use pages::{Leads, Node, leads_of};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Pages that are read, in threads, before what they lead to is looked up: bounds what is held, and is enough for chunks that are
@@ -24,15 +27,21 @@ const BATCH: usize = 256;
 /// Threads where each page is a request: while one waits, others do.
 const REMOTE_JOBS: usize = 16;
 
-/// Something that a backup needs is damaged, missing, or could not be read.
+/// Why it is not known what a backup needs.
 #[derive(Debug, thiserror::Error)]
-#[error("what backup {address} needs is not known in full")]
-pub struct Error {
-    /// The backup.
-    pub address: Address,
-    /// What failed.
-    #[source]
-    pub source: chunk::Error,
+pub enum Error {
+    /// Something that it needs is damaged, missing, or could not be read.
+    #[error("what backup {address} needs is not known in full")]
+    Unreadable {
+        /// The backup.
+        address: Address,
+        /// What failed.
+        #[source]
+        source: chunk::Error,
+    },
+    /// Somebody wanted this to end.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// The result of a walk.
@@ -40,6 +49,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A pack of data, or of pages.
 pub type Object = (ObjectType, ObjectId);
+
+/// What is done about something that is damaged or gone. A store that fails is an error in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is an error.
+    Refuse,
+    /// A pack of data whose footer does not tell of a chunk is needed as a whole; pages must be there.
+    KeepPacks,
+    /// As `KeepPacks`, and what a page that is gone leads to is passed over.
+    KeepWhatIsThere,
+}
 
 /// Stored bytes of chunks and pages that the backups of one group need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +97,8 @@ pub struct Uses {
     records: Vec<Use>,
     needed_records: usize,
     needed_bytes: u64,
+    /// Something is needed that is not among the records, or nobody knows the records.
+    is_needed_whole: bool,
 }
 
 impl Uses {
@@ -85,7 +107,14 @@ impl Uses {
             records: vec![Use::default(); records],
             needed_records: 0,
             needed_bytes: 0,
+            is_needed_whole: false,
         }
+    }
+
+    /// Says whether more of the pack is needed than [`is_needed`](Self::is_needed) tells of.
+    #[must_use]
+    pub fn is_needed_whole(&self) -> bool {
+        self.is_needed_whole
     }
 
     /// Says whether any backup needs the record with this number in [`Footer::records`].
@@ -114,7 +143,7 @@ impl Uses {
 }
 
 /// A walk over what backups need.
-pub struct Walk {
+pub struct Walk<'a> {
     reader: Arc<Reader>,
     jobs: usize,
     objects: HashMap<Object, Uses>,
@@ -122,28 +151,18 @@ pub struct Walk {
     groups: Vec<Needed>,
     /// Where chunks of a pack were stored again; those are the ones that count.
     moves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// Packs that pages and manifests name, wherever what they mean is now.
+    named: HashSet<ObjectId>,
+    cancel: Option<&'a AtomicBool>,
 }
 
-/// A page that is still to be read.
-#[derive(Debug, Clone, Copy)]
-enum Node {
-    /// A page list of a disk.
-    List {
-        place: PageRef,
-        number: u64,
-        layout: Layout,
-    },
-    /// A page of a disk's map, of so many chunks.
-    Page { place: PageRef, chunks: usize },
-    /// A page of a tree.
-    Tree { place: PageRef, level: u8 },
-}
-
-/// What pages lead to.
-#[derive(Default)]
-struct Leads {
-    chunks: Vec<Entry>,
-    pages: Vec<Node>,
+/// What came of references into one pack.
+struct Looked<'a, T> {
+    found: Vec<Found<'a, T>>,
+    /// The pack is needed as a whole.
+    whole: Option<Object>,
+    /// What was passed over.
+    passed: Option<chunk::Error>,
 }
 
 /// References into one pack, and for each of them the number of its record and that record's stored bytes.
@@ -166,7 +185,7 @@ impl<T> Found<'_, T> {
     }
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// Begins a walk, with a first group of backups.
     #[must_use]
     pub fn new(reader: &Arc<Reader>) -> Self {
@@ -177,6 +196,17 @@ impl Walk {
             objects: HashMap::new(),
             groups: vec![Needed::default()],
             moves: BTreeMap::new(),
+            named: HashSet::new(),
+            cancel: None,
+        }
+    }
+
+    /// Ends with [`Error::Interrupted`] soon after this is set.
+    #[must_use]
+    pub fn until(self, cancel: &'a AtomicBool) -> Self {
+        Self {
+            cancel: Some(cancel),
+            ..self
         }
     }
 
@@ -192,14 +222,17 @@ impl Walk {
         self.groups.len().saturating_sub(1)
     }
 
-    /// Walks everything that a backup needs, as one of the last group.
+    /// Walks everything that a backup needs, as one of the last group; returns the first thing that was passed over, as `doubt` says.
     ///
     /// # Errors
-    /// Whatever cannot be read. The walk has then found too little, and tells of nothing that can be relied on.
-    pub fn backup(&mut self, address: &Address, manifest: &Manifest) -> Result<()> {
-        self.walk(manifest).map_err(|source| Error {
-            address: address.clone(),
-            source,
+    /// `Unreadable`, `Interrupted`. The walk has then found too little, and tells of nothing that can be relied on.
+    pub fn backup(&mut self, address: &Address, manifest: &Manifest, doubt: Doubt) -> Result<Option<chunk::Error>> {
+        self.walk(manifest, doubt).map_err(|failure| match failure {
+            Failure::Read(source) => Error::Unreadable {
+                address: address.clone(),
+                source,
+            },
+            Failure::Interrupted => Error::Interrupted,
         })
     }
 
@@ -215,75 +248,103 @@ impl Walk {
         self.objects.get(object)
     }
 
-    /// Every pack of which something is needed, in no order.
-    pub fn objects(&self) -> impl Iterator<Item = (&Object, &Uses)> {
-        self.objects.iter()
+    /// Every pack of which something is needed.
+    #[must_use]
+    pub fn objects(&self) -> &HashMap<Object, Uses> {
+        &self.objects
     }
 
-    fn walk(&mut self, manifest: &Manifest) -> chunk::Result<()> {
-        let mut leads = Leads {
-            pages: roots(manifest),
-            chunks: Vec::new(),
-        };
-        let mut waiting = Vec::new();
+    /// Every pack of which something is needed, and those that pages and manifests name, wherever what they mean is now.
+    #[must_use]
+    pub fn into_parts(self) -> (HashMap<Object, Uses>, HashSet<ObjectId>) {
+        (self.objects, self.named)
+    }
+
+    fn walk(&mut self, manifest: &Manifest, doubt: Doubt) -> Result<Option<chunk::Error>, Failure> {
+        let mut leads = Leads::of(manifest);
+        let (mut waiting, mut passed) = (Vec::new(), None);
         loop {
-            self.take(leads, &mut waiting)?;
+            if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+                return Err(Failure::Interrupted);
+            }
+            let more = self.take(leads, doubt, &mut waiting)?;
+            passed = passed.or(more);
             if waiting.is_empty() {
-                return Ok(());
+                return Ok(passed);
             }
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            let read = in_threads(self.jobs, &batch, |node| leads_of(&self.reader, node))?;
+            let read = in_threads(self.jobs, &batch, |node| match leads_of(&self.reader, node) {
+                Err(error) if doubt == Doubt::KeepWhatIsThere && error.is_loss() => Ok(Err(error)),
+                other => other.map(Ok),
+            })?;
             leads = Leads::default();
             for more in read {
-                leads.chunks.extend(more.chunks);
-                leads.pages.extend(more.pages);
-            }
-        }
-    }
-
-    /// Takes note of what pages lead to; the pages that the group has not come to yet are to be read.
-    fn take(&mut self, mut leads: Leads, waiting: &mut Vec<Node>) -> chunk::Result<()> {
-        // By pack, so that each footer is looked at once, however scattered the chunks of a disk are.
-        leads.chunks.sort_unstable_by_key(|chunk| chunk.pack);
-        leads.pages.sort_unstable_by_key(|node| node.entry().pack);
-        for found in self.find(ObjectType::Pack, &leads.chunks, |chunk| *chunk)? {
-            for place in &found.places {
-                self.note(found.object, found.records, *place);
-            }
-        }
-        for found in self.find(ObjectType::MetaPack, &leads.pages, Node::entry)? {
-            for (node, place) in found.references.iter().zip(&found.places) {
-                if self.note(found.object, found.records, *place) {
-                    waiting.push(**node);
+                match more {
+                    Ok(more) => leads.add(more),
+                    Err(error) => passed = passed.or(Some(error)),
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Takes note of what pages lead to; the pages that the group has not come to yet are to be read. Returns what was passed over.
+    fn take(&mut self, mut leads: Leads, doubt: Doubt, waiting: &mut Vec<Node>) -> chunk::Result<Option<chunk::Error>> {
+        // By pack, so that each footer is looked at once, however scattered the chunks of a disk are.
+        leads.chunks.sort_unstable_by_key(|chunk| chunk.pack);
+        leads.pages.sort_unstable_by_key(|node| node.entry().pack);
+        let mut passed = None;
+        for looked in self.find(ObjectType::Pack, &leads.chunks, |chunk| *chunk, doubt)? {
+            self.note_whole(looked.whole);
+            for found in looked.found {
+                for place in &found.places {
+                    self.note(found.object, found.records, *place);
+                }
+            }
+        }
+        for looked in self.find(ObjectType::MetaPack, &leads.pages, Node::entry, doubt)? {
+            self.note_whole(looked.whole);
+            passed = passed.or(looked.passed);
+            for found in looked.found {
+                for (node, place) in found.references.iter().zip(&found.places) {
+                    if self.note(found.object, found.records, *place) {
+                        waiting.push(**node);
+                    }
+                }
+            }
+        }
+        Ok(passed)
     }
 
     /// Finds the records that references mean, which come sorted by their packs.
-    fn find<'a, T: Sync>(
-        &self,
+    fn find<'t, T: Sync>(
+        &mut self,
         object_type: ObjectType,
-        references: &'a [T],
+        references: &'t [T],
         entry: fn(&T) -> Entry,
-    ) -> chunk::Result<Vec<Found<'a, T>>> {
+        doubt: Doubt,
+    ) -> chunk::Result<Vec<Looked<'t, T>>> {
         let packs: Vec<&[T]> = references.chunk_by(|a, b| entry(a).pack == entry(b).pack).collect();
-        let found = in_threads(self.jobs, &packs, |references| {
-            self.find_in_one(object_type, references, entry)
-        })?;
-        Ok(found.into_iter().flatten().collect())
+        let firsts = packs.iter().filter_map(|references| references.first());
+        self.named.extend(firsts.map(|first| entry(first).pack));
+        in_threads(self.jobs, &packs, |references| {
+            self.find_in_one(object_type, references, entry, doubt)
+        })
     }
 
     /// Finds the records of references that name the same pack, in it and in those in which chunks of it were stored again.
-    fn find_in_one<'a, T>(
+    fn find_in_one<'t, T>(
         &self,
         object_type: ObjectType,
-        references: &'a [T],
+        references: &'t [T],
         entry: fn(&T) -> Entry,
-    ) -> chunk::Result<Vec<Found<'a, T>>> {
+        doubt: Doubt,
+    ) -> chunk::Result<Looked<'t, T>> {
         let hint = references.first().map(|first| entry(first).pack).unwrap_or_default();
-        let mut found: Vec<Found<'a, T>> = Vec::new();
+        let mut looked = Looked {
+            found: Vec::new(),
+            whole: None,
+            passed: None,
+        };
         let mut rest: Vec<&T> = references.iter().collect();
         let again = self.moves.get(&hint).into_iter().flatten();
         for pack in again.chain([&hint]) {
@@ -301,29 +362,62 @@ impl Walk {
                 }
                 None => true,
             });
-            found.push(here);
+            looked.found.push(here);
         }
-        // Moved since the records were listed, or nobody listed them; if it is nowhere, that is the error.
+        // Moved since the records were listed, or nobody listed them, or it is nowhere.
         for reference in rest {
-            let Entry { id, .. } = entry(reference);
-            let (pack, _) = self.reader.locate(object_type, &id, &hint)?;
-            let footer = self.reader.footer(object_type, &pack)?;
-            let mut here = Found::new((object_type, pack), &footer);
-            here.places
-                .push(place(&footer, &id).ok_or_else(|| chunk::Error::Missing {
-                    object: key_text(object_type, &pack),
-                    what: format!("chunk {id}"),
-                })?);
-            here.references.push(reference);
-            found.push(here);
+            if object_type == ObjectType::Pack && doubt != Doubt::Refuse {
+                looked.whole = Some((object_type, hint));
+                break;
+            }
+            match self.find_elsewhere(object_type, &entry(reference).id, &hint) {
+                Ok((object, records, place)) => looked.found.push(Found {
+                    object,
+                    records,
+                    references: vec![reference],
+                    places: vec![place],
+                }),
+                Err(error) if doubt == Doubt::KeepWhatIsThere && error.is_loss() => {
+                    looked.whole = Some((object_type, hint));
+                    looked.passed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(found)
+        Ok(looked)
+    }
+
+    /// The pack that has a chunk of another, how many records it has, and which is meant.
+    fn find_elsewhere(
+        &self,
+        object_type: ObjectType,
+        id: &ChunkId,
+        hint: &ObjectId,
+    ) -> chunk::Result<(Object, usize, (u32, u32))> {
+        let (pack, _) = self.reader.locate(object_type, id, hint)?;
+        let footer = self.reader.footer(object_type, &pack)?;
+        let place = place(&footer, id).ok_or_else(|| chunk::Error::Missing {
+            object: key_text(object_type, &pack),
+            what: format!("chunk {id}"),
+        })?;
+        Ok(((object_type, pack), footer.records().len(), place))
+    }
+
+    fn note_whole(&mut self, object: Option<Object>) {
+        if let Some(object) = object {
+            let uses = self.objects.entry(object).or_insert_with(|| Uses::new(0));
+            uses.is_needed_whole = true;
+        }
     }
 
     /// Says whether the group has come here for the first time.
     fn note(&mut self, object: Object, records: usize, (number, stored_len): (u32, u32)) -> bool {
         let group = u32::try_from(self.groups.len()).unwrap_or(SEVERAL);
         let uses = self.objects.entry(object).or_insert_with(|| Uses::new(records));
+        if uses.records.len() < records {
+            // Its footer was unreadable before, and is not any more.
+            uses.records.resize(records, Use::default());
+        }
         let record = usize::try_from(number)
             .ok()
             .and_then(|number| uses.records.get_mut(number));
@@ -361,88 +455,16 @@ impl Walk {
     }
 }
 
-/// The pages that a manifest leads to.
-fn roots(manifest: &Manifest) -> Vec<Node> {
-    if let Some(tree) = manifest.tree() {
-        return vec![Node::Tree {
-            place: tree.root,
-            level: tree.height,
-        }];
-    }
-    let of_disk = |disk: &crate::vault::Disk| {
-        let (layout, levels) = (disk.layout(), disk.levels);
-        let node = move |(number, place): (u64, &PageRef)| page_of_disk(layout, levels, number, *place);
-        (0..).zip(&disk.roots).filter_map(node).collect::<Vec<_>>()
-    };
-    manifest.disks().iter().flat_map(of_disk).collect()
+/// Why a backup was not walked through.
+enum Failure {
+    Read(chunk::Error),
+    Interrupted,
 }
 
-/// What a reference of a disk's map leads to, `levels` above its pages; `None` for a hole.
-fn page_of_disk(layout: Layout, levels: u8, number: u64, place: PageRef) -> Option<Node> {
-    if place.is_hole() {
-        return None;
+impl From<chunk::Error> for Failure {
+    fn from(error: chunk::Error) -> Self {
+        Self::Read(error)
     }
-    Some(if levels == 0 {
-        Node::Page {
-            place,
-            chunks: layout.page_chunks(number),
-        }
-    } else {
-        Node::List { place, number, layout }
-    })
-}
-
-impl Node {
-    /// The page as an entry of its meta pack.
-    fn entry(&self) -> Entry {
-        let (Self::List { place, .. } | Self::Page { place, .. } | Self::Tree { place, .. }) = self;
-        Entry {
-            id: ChunkId(place.id),
-            pack: place.pack,
-        }
-    }
-}
-
-/// Reads a page and collects everything that it names.
-fn leads_of(reader: &Reader, node: &Node) -> chunk::Result<Leads> {
-    let mut leads = Leads::default();
-    match node {
-        Node::List { place, number, layout } => {
-            let data = reader.page(place)?;
-            let count = layout.list_pages(*number);
-            let first = number.saturating_mul(crate::bytes::to_u64(LIST_PAGES));
-            for (page, at) in (0..count).zip(first..) {
-                let page = PageList::page(&data, count, page).ok_or_else(|| damaged(place, "page list"))?;
-                leads.pages.extend(page_of_disk(*layout, 0, at, page));
-            }
-        }
-        Node::Page { place, chunks } => {
-            let data = reader.page(place)?;
-            for number in 0..*chunks {
-                let entry = Page::entry(&data, *chunks, number).ok_or_else(|| damaged(place, "map page"))?;
-                leads.chunks.extend(entry);
-            }
-        }
-        Node::Tree { place, level } => {
-            let data = reader.tree_page(place)?;
-            let wrong = || damaged(place, "tree page");
-            let page = tree_page::Page::parse(&data).filter(|page| page.level() == *level);
-            let page = page.ok_or_else(wrong)?;
-            for number in 0..page.count() {
-                if let Some(level) = level.checked_sub(1) {
-                    let place = page.child(number).ok_or_else(wrong)?.page;
-                    leads.pages.push(Node::Tree { place, level });
-                    continue;
-                }
-                let (key, value) = page.entry(number).ok_or_else(wrong)?;
-                if Key::decode(key).ok_or_else(wrong)?.kind == Kind::Chunk {
-                    let ChunkRef { id, pack, .. } = ChunkRef::decode(value).ok_or_else(wrong)?;
-                    leads.chunks.push(Entry { id, pack });
-                }
-            }
-        }
-    }
-    Ok(leads)
 }
 
 /// Calls `work` for each item, in at most `jobs` threads; the results are in the order of the items.
@@ -479,13 +501,6 @@ fn place(footer: &Footer, id: &ChunkId) -> Option<(u32, u32)> {
 
 fn key_text(object_type: ObjectType, pack: &ObjectId) -> String {
     pack_key(object_type, pack).map_or_else(|_| crate::bytes::hex(pack), |key| key.to_string())
-}
-
-fn damaged(place: &PageRef, what: &str) -> chunk::Error {
-    chunk::Error::Corrupt {
-        object: key_text(ObjectType::MetaPack, &place.pack),
-        what: format!("{what} {} breaks its format", crate::bytes::hex(&place.id)),
-    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ mod indexes;
 use crate::chunk::{self, Reader};
 use crate::lease::{self, Lease};
 use crate::store;
-use crate::vault::codec::DEFAULT_LEVEL;
-use crate::vault::map::{Entry, PageRef, page_id};
+use crate::vault::map::{Entry, PageRef};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{self, ChunkId, Vault};
 use crate::verify::{self, Environment, HurtBackup, Lost};
@@ -247,16 +246,9 @@ impl<'a> Repair<'a> {
                 id: id.0,
                 pack: from_pack,
             };
-            let page = reader
-                .page(&place)
-                .or_else(|_| reader.tree_page(&place))
-                .map_err(failed)?;
+            let page = reader.any_page(&place).map_err(failed)?;
             writer.note_lost(&id, &pack);
-            if page_id(&page) == id {
-                writer.add_page(&page, DEFAULT_LEVEL)?;
-            } else {
-                writer.add_tree_page(&page, DEFAULT_LEVEL)?;
-            }
+            writer.add_any_page(&page, &id)?;
             return Ok(());
         }
         let entry = Entry { id, pack: from_pack };

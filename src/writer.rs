@@ -10,7 +10,7 @@ use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
 use crate::lease::{self, Lease};
 use crate::store::Key;
-use crate::vault::codec::Codec;
+use crate::vault::codec::{Codec, DEFAULT_LEVEL};
 use crate::vault::index::{self, Record};
 use crate::vault::map::PageRef;
 use crate::vault::object::{ObjectId, ObjectType};
@@ -297,6 +297,18 @@ impl Writer {
     /// As [`add_page`](Self::add_page).
     pub fn add_tree_page(&self, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {
         self.add_meta(vault::tree_page::page_id(encoded), encoded, level)
+    }
+
+    /// Stores an encoded page of the kind that its id says, unless this session did; returns where it is and the bytes it added.
+    ///
+    /// # Errors
+    /// As [`add_page`](Self::add_page).
+    pub fn add_any_page(&self, encoded: &[u8], id: &ChunkId) -> Result<(PageRef, u64)> {
+        if vault::map::page_id(encoded) == *id {
+            self.add_page(encoded, DEFAULT_LEVEL)
+        } else {
+            self.add_tree_page(encoded, DEFAULT_LEVEL)
+        }
     }
 
     fn add_meta(&self, id: ChunkId, encoded: &[u8], level: i32) -> Result<(PageRef, u64)> {

@@ -10,6 +10,8 @@ mod days;
 mod facts;
 #[path = "prune/model.rs"]
 mod model;
+#[path = "prune/pages.rs"]
+mod pages;
 #[path = "prune/program.rs"]
 mod program;
 #[path = "prune/races.rs"]

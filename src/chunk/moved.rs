@@ -200,7 +200,8 @@ impl Reader {
     }
 }
 
-fn fits(object_type: ObjectType, id: &ChunkId) -> impl Fn(&[u8]) -> Result<(), String> {
+/// Says of plain bytes whether they are what an id says.
+pub(super) fn fits(object_type: ObjectType, id: &ChunkId) -> impl Fn(&[u8]) -> Result<(), String> {
     let id = *id;
     move |plain| {
         if id_fits(object_type, &id, plain) {

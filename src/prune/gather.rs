@@ -1,23 +1,17 @@
 //! Finds out everything that a prune has to know, in the order on which its safety rests: leases, then intents, then backups.
 
 use super::listing::{Listing, untrue};
-use super::needs::{Packs, Tolerance, Walk};
+use super::needs::Used;
 use super::plan::{self, Classes, Deleted, Needs, Now, Sweep, Wait};
-use super::repack;
 use super::writers::{self, Dead, describe};
 use super::{Error, Prune, Result, Waiting};
-use crate::chunk::Reader;
 use crate::clock::Seconds;
 use crate::lease::{Lease, Seen};
 use crate::store;
 use crate::vault::mark::{Mark, MarkId, sweep_key};
-use crate::vault::object::{ObjectId, ObjectType};
-use crate::vault::{self, Address, manifest_key, pack_key};
+use crate::vault::{self, manifest_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Memory for pages.
-const READER_CACHE: u64 = 32 << 20;
 
 /// The marks of earlier runs.
 #[derive(Default)]
@@ -37,6 +31,8 @@ pub(super) struct Facts {
     pub(super) classes: Classes,
     /// Packs that backups need, deleted ones too.
     pub(super) needs: Needs,
+    /// What these backups need of each pack.
+    pub(super) used: Used,
     /// What is removed now.
     pub(super) sweeps: Vec<Sweep>,
     /// What is marked now.
@@ -161,7 +157,7 @@ impl Prune<'_> {
             (&due_marks, &other_marks),
             (now.clock, self.settings.keep_deleted),
         );
-        let needs = self.needs(&listing, &classes)?;
+        let (needs, used) = self.needs(&listing, &classes)?;
         let sweeps: Vec<Sweep> = due
             .iter()
             .filter_map(|id| Some(plan::sweep(*id, mark_of(id)?, &listing, &classes, &needs)))
@@ -175,6 +171,7 @@ impl Prune<'_> {
             mark,
             waiting,
             needs,
+            used,
             marks,
         })
     }
@@ -274,64 +271,4 @@ impl Prune<'_> {
         }
         Ok(deleted)
     }
-
-    /// Walks through every backup that is not removed in this run.
-    fn needs(&self, listing: &Listing, classes: &Classes) -> Result<Needs> {
-        let reader = Reader::new(self.vault.clone(), READER_CACHE);
-        let mut walk = Walk::new(reader, self.environment, repack::moves(listing));
-        self.environment.monitor.begin("looking at backups", 0);
-        let (deleted, there): (Vec<&Address>, Vec<&Address>) = classes
-            .kept
-            .iter()
-            .partition(|address| listing.deleted.contains(*address));
-        for (number, address) in (1u64..).zip(&there) {
-            walk.add(address, Tolerance::None)?;
-            self.environment.monitor.count(&format!("{number} backups"));
-        }
-        self.check_packs(listing, walk.packs())?;
-        // What is damaged in a deleted backup is no reason to stop: deleting is what one does with it. The rest of it stays.
-        for address in deleted {
-            walk.add(address, Tolerance::Damage)?;
-        }
-        let kept = with_moved(walk.packs(), listing);
-        for address in classes.waiting.iter().chain(&classes.expired) {
-            walk.add(address, Tolerance::Damage)?;
-        }
-        self.environment.monitor.end();
-        let expired = with_moved(walk.packs(), listing);
-        let named = walk.named().clone();
-        Ok(Needs { kept, expired, named })
-    }
-
-    /// Makes sure that every pack is listed that a backup needs.
-    fn check_packs(&self, listing: &Listing, needed: &Packs) -> Result<()> {
-        for (object_type, pack) in needed {
-            if listing.packs_of(*object_type).contains(pack) || listing.moved_from(pack).next().is_some() {
-                continue;
-            }
-            let key = pack_key(*object_type, pack)?;
-            return match self.vault.store().head(&key) {
-                Ok(_) => Err(untrue(key.to_string(), "is there, and is not listed")),
-                Err(error) if error.is_not_found() => Err(Error::Missing { key: key.to_string() }),
-                Err(error) => Err(vault::Error::from(error).into()),
-            };
-        }
-        Ok(())
-    }
-}
-
-/// Adds the packs in which chunks of these were stored again.
-fn with_moved(packs: &Packs, listing: &Listing) -> Packs {
-    let mut all = packs.clone();
-    let mut waiting: Vec<ObjectId> = packs.iter().map(|(_, pack)| *pack).collect();
-    while let Some(old) = waiting.pop() {
-        for new in listing.moved_from(&old) {
-            // Records do not say of which type the new one is; at most one of the two is there.
-            let is_new = all.insert((ObjectType::Pack, new)) | all.insert((ObjectType::MetaPack, new));
-            if is_new {
-                waiting.push(new);
-            }
-        }
-    }
-    all
 }

@@ -1,70 +1,68 @@
-//! Which packs backups need, by every page of theirs. What cannot be read is an error: nothing becomes garbage because of it.
+//! Which packs backups need, and what of them. What cannot be read is an error: nothing becomes garbage because of it.
 
-use super::plan::SKEW;
-use super::{Environment, Error, Result};
-use crate::chunk::{self, Reader};
-use crate::vault::item::{ChunkRef, Key, Kind};
-use crate::vault::map::{Page, PageList, PageRef};
+use super::listing::{Listing, untrue};
+use super::plan::{Classes, Needs, SKEW};
+use super::{Error, Prune, Result, repack};
+use crate::chunk::Reader;
+use crate::reach::{self, Doubt, Object, Uses, Walk};
 use crate::vault::object::{ObjectId, ObjectType};
-use crate::vault::{self, Address, ChunkId, Content, Disk, Manifest, pack_key, tree_page};
-use std::collections::{BTreeMap, HashSet};
+use crate::vault::{self, Address, manifest_key, pack_key};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-/// Packs by type and id.
-pub(super) type Packs = HashSet<(ObjectType, ObjectId)>;
+/// Memory for pages.
+const READER_CACHE: u64 = 32 << 20;
 
-/// What is put up with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tolerance {
-    /// Nothing.
-    None,
-    /// Pages and manifests that are damaged or gone: what can be read counts.
-    Damage,
-}
+/// What is needed of each pack; `None` if a deleted backup is damaged, so that not everything is known that it would need if it were
+/// brought back and repaired.
+pub(super) type Used = Option<HashMap<Object, Uses>>;
 
-/// A walk through backups; pages that they share are read once.
-pub(super) struct Walk<'a> {
-    reader: Arc<Reader>,
-    environment: Environment<'a>,
-    tolerance: Tolerance,
-    pages: HashSet<PageRef>,
-    packs: Packs,
-    /// Where chunks of a pack were stored again, in packs that are there.
-    moves: BTreeMap<ObjectId, Vec<ObjectId>>,
-    /// Packs that pages name, whether they are needed or chunks of theirs were stored again.
-    named: HashSet<ObjectId>,
-}
-
-impl<'a> Walk<'a> {
-    /// Starts with no backup.
-    pub(super) fn new(
-        reader: Arc<Reader>,
-        environment: Environment<'a>,
-        moves: BTreeMap<ObjectId, Vec<ObjectId>>,
-    ) -> Self {
-        Self {
-            reader,
-            environment,
-            moves,
-            named: HashSet::new(),
-            tolerance: Tolerance::None,
-            pages: HashSet::new(),
-            packs: Packs::new(),
+impl Prune<'_> {
+    /// Walks through every backup that is not removed in this run.
+    pub(super) fn needs(&self, listing: &Listing, classes: &Classes) -> Result<(Needs, Used)> {
+        let monitor = self.environment.monitor;
+        let reader = Reader::new(self.vault.clone(), READER_CACHE);
+        let walk = Walk::new(&reader).following(repack::moves(listing));
+        let mut walk = walk.until(self.environment.cancel);
+        monitor.begin("looking at backups", 0);
+        let (deleted, there): (Vec<&Address>, Vec<&Address>) = classes
+            .kept
+            .iter()
+            .partition(|address| listing.deleted.contains(*address));
+        for (number, address) in (1u64..).zip(&there) {
+            self.walk(&mut walk, &reader, address, Doubt::KeepPacks)?;
+            monitor.count(&format!("{number} backups"));
         }
+        self.check_packs(listing, walk.objects().keys())?;
+        // What is damaged in a deleted backup is no reason to stop: deleting is what one does with it. The rest of it stays.
+        let mut is_exact = true;
+        for address in deleted {
+            is_exact &= self.walk(&mut walk, &reader, address, Doubt::KeepWhatIsThere)?;
+        }
+        let kept = with_moved(walk.objects().keys(), listing);
+        for address in classes.waiting.iter().chain(&classes.expired) {
+            is_exact &= self.walk(&mut walk, &reader, address, Doubt::KeepWhatIsThere)?;
+        }
+        monitor.end();
+        let expired = with_moved(walk.objects().keys(), listing);
+        let (objects, named) = walk.into_parts();
+        let needs = Needs { kept, expired, named };
+        Ok((needs, is_exact.then_some(objects)))
     }
 
-    /// Adds what a backup needs.
-    pub(super) fn add(&mut self, address: &Address, tolerance: Tolerance) -> Result<()> {
-        self.tolerance = tolerance;
-        let manifest = match self.reader.vault().load(address) {
+    /// Adds what a backup needs; says whether nothing was passed over.
+    fn walk(&self, walk: &mut Walk<'_>, reader: &Arc<Reader>, address: &Address, doubt: Doubt) -> Result<bool> {
+        let damaged = |error: &dyn std::fmt::Display| {
+            self.environment.monitor.warn(&format!(
+                "deleted backup {address} is damaged: {error}; what is there of it stays, and nothing is repacked, until it is removed"
+            ));
+            Ok(false)
+        };
+        let manifest = match reader.vault().load(address) {
             Err(error @ (vault::Error::Corrupt { .. } | vault::Error::NoBackup { .. }))
-                if tolerance == Tolerance::Damage =>
+                if doubt == Doubt::KeepWhatIsThere =>
             {
-                self.environment
-                    .monitor
-                    .warn(&format!("deleted backup {address}: {error}"));
-                return Ok(());
+                return damaged(&error);
             }
             other => other.map_err(|source| Error::Manifest {
                 address: address.clone(),
@@ -74,176 +72,48 @@ impl<'a> Walk<'a> {
         let now = self.environment.clock.now();
         if manifest.finished > now.saturating_add(SKEW) {
             return Err(Error::Skew {
-                object: vault::manifest_key(address)?.to_string(),
+                object: manifest_key(address)?.to_string(),
                 at: manifest.finished,
                 now,
             });
         }
-        self.content(&manifest).map_err(|failure| match failure {
-            Failure::Read(source) => Error::Unreadable {
-                address: address.clone(),
-                source,
-            },
-            Failure::Interrupted => Error::Interrupted,
-        })
-    }
-
-    /// The packs that all of them need.
-    pub(super) fn packs(&self) -> &Packs {
-        &self.packs
-    }
-
-    /// The packs that pages name.
-    pub(super) fn named(&self) -> &HashSet<ObjectId> {
-        &self.named
-    }
-
-    /// Takes note of a chunk that is needed: of the pack that it was stored in again, or else of the one that its page names.
-    fn refer(&mut self, id: &ChunkId, pack: ObjectId) -> Result<(), Failure> {
-        self.named.insert(pack);
-        for new in self.moves.get(&pack).into_iter().flatten() {
-            match self.reader.footer(ObjectType::Pack, new) {
-                Ok(footer) if footer.find(id).is_some() => {
-                    self.packs.insert((ObjectType::Pack, *new));
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(error) if error.is_loss() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.packs.insert((ObjectType::Pack, pack));
-        Ok(())
-    }
-
-    fn content(&mut self, manifest: &Manifest) -> Result<(), Failure> {
-        match &manifest.content {
-            Content::Disks(disks) => disks.iter().try_for_each(|disk| self.disk(disk)),
-            Content::Tree(tree) => self.tree(tree.root, tree.height),
+        match walk.backup(address, &manifest, doubt) {
+            Ok(None) => Ok(true),
+            Ok(Some(error)) => damaged(&error),
+            Err(reach::Error::Unreadable { address, source }) => Err(Error::Unreadable { address, source }),
+            Err(reach::Error::Interrupted) => Err(Error::Interrupted),
         }
     }
 
-    /// Says whether a page is to be read: it is none of holes, and was not met before.
-    fn is_new(&mut self, place: &PageRef) -> Result<bool, Failure> {
-        if self.environment.cancel.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
-        if place.is_hole() {
-            return Ok(false);
-        }
-        self.packs.insert((ObjectType::MetaPack, place.pack));
-        Ok(self.pages.insert(*place))
-    }
-
-    /// What a page is, read by `read`; `None` if it is damaged and that is put up with.
-    fn read<T>(&self, read: impl FnOnce() -> Result<T, Failure>) -> Result<Option<T>, Failure> {
-        match read() {
-            Err(Failure::Read(error @ (chunk::Error::Corrupt { .. } | chunk::Error::Missing { .. })))
-                if self.tolerance == Tolerance::Damage =>
-            {
-                self.environment
-                    .monitor
-                    .warn(&format!("a deleted backup is damaged: {error}"));
-                Ok(None)
-            }
-            other => other.map(Some),
-        }
-    }
-
-    fn disk(&mut self, disk: &Disk) -> Result<(), Failure> {
-        let layout = disk.layout();
-        if disk.levels == 0 {
-            return (0..).zip(&disk.roots).try_for_each(|(number, place)| {
-                let count = layout.page_chunks(number);
-                self.map_page(place, count)
-            });
-        }
-        for (number, place) in (0..).zip(&disk.roots) {
-            if !self.is_new(place)? {
+    /// Makes sure that every pack is listed that a backup needs.
+    fn check_packs<'n>(&self, listing: &Listing, needed: impl Iterator<Item = &'n Object>) -> Result<()> {
+        for (object_type, pack) in needed {
+            if listing.packs_of(*object_type).contains(pack) || listing.moved_from(pack).next().is_some() {
                 continue;
             }
-            let count = layout.list_pages(number);
-            let list =
-                self.read(|| PageList::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
-            let Some(list) = list else { continue };
-            let first = number.saturating_mul(crate::bytes::to_u64(vault::map::LIST_PAGES));
-            for (number, place) in (first..).zip(&list.0) {
-                self.map_page(place, layout.page_chunks(number))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn map_page(&mut self, place: &PageRef, count: usize) -> Result<(), Failure> {
-        if !self.is_new(place)? {
-            return Ok(());
-        }
-        let page = self.read(|| Page::decode(&self.reader.page(place)?, count).ok_or_else(|| damaged(place)))?;
-        let entries = page.iter().flat_map(Page::entries).flatten();
-        entries
-            .into_iter()
-            .try_for_each(|entry| self.refer(&entry.id, entry.pack))
-    }
-
-    fn tree(&mut self, root: PageRef, height: u8) -> Result<(), Failure> {
-        let mut waiting = vec![(root, height)];
-        while let Some((place, level)) = waiting.pop() {
-            if !self.is_new(&place)? {
-                continue;
-            }
-            let below = self.read(|| below(&self.reader.tree_page(&place)?, level).ok_or_else(|| damaged(&place)))?;
-            for name in below.into_iter().flatten() {
-                match (name, level.checked_sub(1)) {
-                    (Below::Page(place), Some(level)) => waiting.push((place, level)),
-                    (Below::Page(place), None) => return Err(damaged(&place)),
-                    (Below::Chunk(id, pack), _) => self.refer(&id, pack)?,
-                }
-            }
+            let key = pack_key(*object_type, pack)?;
+            return match self.vault.store().head(&key) {
+                Ok(_) => Err(untrue(key.to_string(), "is there, and is not listed")),
+                Err(error) if error.is_not_found() => Err(Error::Missing { key: key.to_string() }),
+                Err(error) => Err(vault::Error::from(error).into()),
+            };
         }
         Ok(())
     }
 }
 
-/// What a page of a tree refers to.
-enum Below {
-    Page(PageRef),
-    Chunk(ChunkId, ObjectId),
-}
-
-/// What a page of a tree of this level refers to; `None` if it breaks the format.
-fn below(data: &[u8], level: u8) -> Option<Vec<Below>> {
-    let page = tree_page::Page::parse(data).filter(|page| page.level() == level)?;
-    let mut found = Vec::new();
-    for number in 0..page.count() {
-        if level > 0 {
-            found.push(Below::Page(page.child(number)?.page));
-            continue;
-        }
-        let (key, value) = page.entry(number)?;
-        if Key::decode(key)?.kind == Kind::Chunk {
-            let chunk = ChunkRef::decode(value)?;
-            found.push(Below::Chunk(chunk.id, chunk.pack));
+/// Packs, and those in which chunks of them were stored again.
+fn with_moved<'n>(packs: impl Iterator<Item = &'n Object>, listing: &Listing) -> HashSet<Object> {
+    let mut all: HashSet<Object> = packs.copied().collect();
+    let mut waiting: Vec<ObjectId> = all.iter().map(|(_, pack)| *pack).collect();
+    while let Some(old) = waiting.pop() {
+        for new in listing.moved_from(&old) {
+            // Records do not say of which type the new one is; at most one of the two is there.
+            let is_new = all.insert((ObjectType::Pack, new)) | all.insert((ObjectType::MetaPack, new));
+            if is_new {
+                waiting.push(new);
+            }
         }
     }
-    Some(found)
-}
-
-/// Why a backup was not walked through.
-enum Failure {
-    Read(chunk::Error),
-    Interrupted,
-}
-
-impl From<chunk::Error> for Failure {
-    fn from(error: chunk::Error) -> Self {
-        Self::Read(error)
-    }
-}
-
-fn damaged(place: &PageRef) -> Failure {
-    let key = pack_key(ObjectType::MetaPack, &place.pack);
-    Failure::Read(chunk::Error::Corrupt {
-        object: key.map_or_else(|_| crate::bytes::hex(&place.pack), |key| key.to_string()),
-        what: format!("page {} breaks its format", crate::bytes::hex(&place.id)),
-    })
+    all
 }

@@ -6,6 +6,7 @@
 use super::listing::Listing;
 use crate::clock::Seconds;
 use crate::lease::{Seen, TTL};
+use crate::reach::Object;
 use crate::vault::mark::{MAX_MARKED, Mark, MarkId};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{Address, Protections};
@@ -125,16 +126,16 @@ pub(super) fn classify(
 #[derive(Debug, Clone, Default)]
 pub(super) struct Needs {
     /// By backups that stay.
-    pub(super) kept: HashSet<(ObjectType, ObjectId)>,
+    pub(super) kept: HashSet<Object>,
     /// By those and by deleted backups that are not removed in this run.
-    pub(super) expired: HashSet<(ObjectType, ObjectId)>,
-    /// Packs of data that pages of all these name, also if what they name was stored again elsewhere.
+    pub(super) expired: HashSet<Object>,
+    /// Packs that manifests and pages of all these name, also if what they name was stored again elsewhere.
     pub(super) named: HashSet<ObjectId>,
 }
 
 impl Needs {
     /// Says whether a backup that is not removed in this run needs a pack.
-    pub(super) fn has(&self, name: &(ObjectType, ObjectId)) -> bool {
+    pub(super) fn has(&self, name: &Object) -> bool {
         self.kept.contains(name) || self.expired.contains(name)
     }
 }
@@ -149,7 +150,7 @@ pub(super) struct Sweep {
     /// Deleted backups to be removed.
     pub(super) purge: Vec<Address>,
     /// Packs to be removed.
-    pub(super) packs: Vec<(ObjectType, ObjectId)>,
+    pub(super) packs: Vec<Object>,
     /// Packs that it lists, and that a backup needs now.
     pub(super) kept: usize,
 }
@@ -188,8 +189,7 @@ pub(super) fn mark(
     (sweeps, others): (&[Sweep], &[&Mark]),
     now: &Now,
 ) -> Mark {
-    let removed: HashSet<(ObjectType, ObjectId)> =
-        sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
+    let removed: HashSet<Object> = sweeps.iter().flat_map(|sweep| sweep.packs.iter().copied()).collect();
     let garbage = |object_type: ObjectType| {
         let is_free = |pack: &&ObjectId| {
             let name = (object_type, **pack);

@@ -10,15 +10,15 @@ use super::gather::Facts;
 use super::listing::Listing;
 use super::{Amount, Error, Prune, Result};
 use crate::bytes::to_usize;
-use crate::chunk::Reader;
+use crate::chunk::{self, Reader};
 use crate::lease::{Kind, Lease};
-use crate::reach::{self, Walk};
-use crate::vault::map::Entry;
+use crate::reach::Object;
+use crate::vault::map::{Entry, PageRef};
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Record;
-use crate::vault::{Address, pack_key};
+use crate::vault::pack_key;
 use crate::writer::{Encoded, Writer};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Memory for pages.
@@ -30,7 +30,7 @@ const MAX_LED_TO: usize = 32;
 
 /// A pack to be repacked.
 struct Candidate {
-    pack: ObjectId,
+    object: Object,
     /// The records that are needed.
     needed: Vec<Record>,
 }
@@ -45,10 +45,10 @@ pub(super) struct Plan {
     pub(super) needed_bytes: u64,
 }
 
-/// Finds the packs of which less than `percent` of the stored bytes is needed by any backup that is there after this run.
-///
-/// What cannot be read of a backup is no reason to repack less of what others need, but to repack nothing: `None`.
-pub(super) fn plan(prune: &Prune<'_>, facts: &Facts, percent: u8) -> Result<Option<Plan>> {
+/// Finds the packs of which less than `percent` of the stored bytes is needed by any backup that is there after this run; `None` where
+/// nothing is to be repacked, or not everything is known.
+pub(super) fn plan(prune: &Prune<'_>, facts: &Facts, percent: u8) -> Option<Plan> {
+    let used = facts.used.as_ref().filter(|_| percent > 0)?;
     let reader = Reader::new(prune.vault.clone(), CACHE_BYTES);
     let mut plan = Plan {
         candidates: Vec::new(),
@@ -56,29 +56,14 @@ pub(super) fn plan(prune: &Prune<'_>, facts: &Facts, percent: u8) -> Result<Opti
         packs: Amount::default(),
         needed_bytes: 0,
     };
-    if percent == 0 {
-        return Ok(Some(plan));
-    }
-    let monitor = prune.environment.monitor;
     let listing = &facts.listing;
-    let mut walk = Walk::new(&reader).following(moves(listing));
-    monitor.begin("looking for packs of little use", 0);
-    for address in listing.backups.difference(&facts.classes.purged) {
-        prune.check()?;
-        if let Err(error) = walk_one(&mut walk, &reader, address) {
-            let text = format!("nothing is repacked while a backup cannot be read in full: {address}: {error}");
-            monitor.warn(&text);
-            return Ok(None);
-        }
-    }
-    monitor.end();
     let doomed = doomed(facts);
     let damaged: BTreeSet<&ObjectId> = listing.quarantine.iter().map(|(pack, _)| pack).collect();
-    for ((object_type, pack), uses) in walk.objects() {
-        let is_fit = *object_type == ObjectType::Pack
-            && listing.packs.contains(pack)
-            && !doomed.contains(pack)
+    for ((object_type, pack), uses) in used {
+        let is_fit = listing.packs_of(*object_type).contains(pack)
+            && !doomed.contains(&(*object_type, *pack))
             && !damaged.contains(pack)
+            && !uses.is_needed_whole()
             && listing.moved_from(pack).count() < MAX_LED_TO;
         if !is_fit || uses.needed_records() == 0 {
             continue;
@@ -97,20 +82,13 @@ pub(super) fn plan(prune: &Prune<'_>, facts: &Facts, percent: u8) -> Result<Opti
         plan.needed_bytes = plan.needed_bytes.saturating_add(uses.needed_bytes());
         plan.packs.add(total);
         plan.candidates.push(Candidate {
-            pack: *pack,
+            object: (*object_type, *pack),
             needed: needed.collect(),
         });
     }
     // In an order that does not depend on where a table happened to put them.
-    plan.candidates.sort_unstable_by_key(|candidate| candidate.pack);
-    Ok(Some(plan))
-}
-
-fn walk_one(walk: &mut Walk, reader: &Reader, address: &Address) -> Result<(), Box<dyn std::error::Error>> {
-    let manifest = reader.vault().load(address)?;
-    Ok(walk
-        .backup(address, &manifest)
-        .map_err(|reach::Error { source, .. }| source)?)
+    plan.candidates.sort_unstable_by_key(|candidate| candidate.object.1);
+    Some(plan)
 }
 
 /// Where chunks of each pack were stored again, as far as those packs are there.
@@ -125,9 +103,13 @@ pub(super) fn moves(listing: &Listing) -> BTreeMap<ObjectId, Vec<ObjectId>> {
 }
 
 /// Packs that are marked, or removed by this run.
-fn doomed(facts: &Facts) -> BTreeSet<ObjectId> {
+fn doomed(facts: &Facts) -> HashSet<Object> {
     let marks = facts.marks.good.values().chain([&facts.mark]);
-    marks.flat_map(|mark| mark.packs.iter().copied()).collect()
+    let of_type = |object_type: ObjectType| {
+        let packs = marks.clone().flat_map(move |mark| mark.packs_of(object_type));
+        packs.map(move |pack| (object_type, *pack))
+    };
+    of_type(ObjectType::Pack).chain(of_type(ObjectType::MetaPack)).collect()
 }
 
 /// Stores again what is needed of the packs of a plan.
@@ -141,10 +123,15 @@ pub(super) fn run(prune: &Prune<'_>, facts: &Facts, plan: &Plan) -> Result<()> {
     monitor.begin("repacking", plan.needed_bytes);
     let mut led = BTreeMap::<ObjectId, BTreeSet<ObjectId>>::new();
     for candidate in &plan.candidates {
-        let to = led.entry(candidate.pack).or_default();
+        let (object_type, pack) = candidate.object;
+        let to = led.entry(pack).or_default();
         for batch in batches(&candidate.needed) {
             prune.check()?;
-            copy(plan, &writer, candidate.pack, batch, to)?;
+            let copied = match object_type {
+                ObjectType::MetaPack => copy_pages(plan, &writer, pack, batch, to),
+                _ => copy(plan, &writer, pack, batch, to),
+            };
+            copied?;
             monitor.advance(batch.iter().map(|record| u64::from(record.stored_len)).sum());
         }
     }
@@ -194,11 +181,8 @@ fn copy(plan: &Plan, writer: &Writer, pack: ObjectId, batch: &[Record], to: &mut
         .iter()
         .map(|record| (Entry { id: record.id, pack }, plain_len(record)))
         .collect();
-    let unreadable = |(_, source)| Error::Repack {
-        key: pack_key(ObjectType::Pack, &pack).map_or_else(|_| crate::bytes::hex(&pack), |key| key.to_string()),
-        source,
-    };
-    let chunks = plan.reader.fetch_stored(&wanted).map_err(unreadable)?;
+    let fetched = plan.reader.fetch_stored(&wanted);
+    let chunks = fetched.map_err(|(_, source)| unreadable((ObjectType::Pack, pack), source))?;
     for (record, chunk) in batch.iter().zip(&chunks) {
         let (new, _) = writer.add(&Encoded {
             id: record.id,
@@ -209,4 +193,27 @@ fn copy(plan: &Plan, writer: &Writer, pack: ObjectId, batch: &[Record], to: &mut
         to.insert(new);
     }
     Ok(())
+}
+
+/// As [`copy`], for pages.
+fn copy_pages(
+    plan: &Plan,
+    writer: &Writer,
+    pack: ObjectId,
+    batch: &[Record],
+    to: &mut BTreeSet<ObjectId>,
+) -> Result<()> {
+    for record in batch {
+        let place = PageRef { id: record.id.0, pack };
+        let page = plan.reader.any_page(&place);
+        let page = page.map_err(|source| unreadable((ObjectType::MetaPack, pack), source))?;
+        let (new, _) = writer.add_any_page(&page, &record.id)?;
+        to.insert(new.pack);
+    }
+    Ok(())
+}
+
+fn unreadable((object_type, pack): Object, source: chunk::Error) -> Error {
+    let key = pack_key(object_type, &pack).map_or_else(|_| crate::bytes::hex(&pack), |key| key.to_string());
+    Error::Repack { key, source }
 }

@@ -1,7 +1,7 @@
 //! What backups take of a vault, for `list --space` and `show --space`.
 
 use crate::chunk::Reader;
-use crate::reach::{Needed, Walk};
+use crate::reach::{Doubt, Needed, Walk};
 use crate::vault::{self, Address, Manifest, Vault};
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ pub(super) fn measure(vault: &Vault, backups: &[(Address, Manifest)]) -> anyhow:
             }
             match vault.load(&address) {
                 Ok(manifest) => {
-                    if let Err(error) = walk.backup(&address, &manifest) {
+                    if let Err(error) = walk.backup(&address, &manifest, Doubt::Refuse) {
                         damaged.push((address, error.into()));
                     }
                 }
@@ -44,7 +44,7 @@ pub(super) fn measure(vault: &Vault, backups: &[(Address, Manifest)]) -> anyhow:
     }
     for (address, manifest) in backups {
         walk.begin_group();
-        if let Err(error) = walk.backup(address, manifest) {
+        if let Err(error) = walk.backup(address, manifest, Doubt::Refuse) {
             damaged.push((address.clone(), error.into()));
         }
     }
