@@ -8,6 +8,9 @@
 //! what several need: a prune has one group, space is told by a group for each backup.
 
 mod pages;
+mod uses;
+
+pub use uses::{Needed, Uses};
 
 use crate::chunk::{self, Reader};
 use crate::vault::map::Entry;
@@ -20,10 +23,13 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use uses::SEVERAL;
 
 /// Pages that are read, in threads, before what they lead to is looked up: bounds what is held, and is enough for chunks that are
 /// scattered over many packs to meet others of the same pack.
 const BATCH: usize = 256;
+/// References into one pack that a thread looks up at a time.
+const PIECE: usize = 4096;
 /// Threads where each page is a request: while one waits, others do.
 const REMOTE_JOBS: usize = 16;
 
@@ -59,87 +65,6 @@ pub enum Doubt {
     KeepPacks,
     /// As `KeepPacks`, and what a page that is gone leads to is passed over.
     KeepWhatIsThere,
-}
-
-/// Stored bytes of chunks and pages that the backups of one group need.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Needed {
-    /// All of them, each counted once.
-    pub total: u64,
-    /// Those that no other group needs: what is free once these backups are gone.
-    pub unique: u64,
-}
-
-impl Needed {
-    /// What other groups need, too.
-    #[must_use]
-    pub fn shared(&self) -> u64 {
-        self.total.saturating_sub(self.unique)
-    }
-}
-
-/// Who needs a record, by the numbers of groups.
-#[derive(Debug, Clone, Copy, Default)]
-struct Use {
-    /// The only group, 0 before the first, or [`SEVERAL`].
-    owner: u32,
-    /// The group that came last.
-    last: u32,
-}
-
-/// The owner of a record that more than one group needs.
-const SEVERAL: u32 = u32::MAX;
-
-/// What is needed of one pack.
-#[derive(Debug, Clone)]
-pub struct Uses {
-    /// In the order of [`Footer::records`].
-    records: Vec<Use>,
-    needed_records: usize,
-    needed_bytes: u64,
-    /// Something is needed that is not among the records, or nobody knows the records.
-    is_needed_whole: bool,
-}
-
-impl Uses {
-    fn new(records: usize) -> Self {
-        Self {
-            records: vec![Use::default(); records],
-            needed_records: 0,
-            needed_bytes: 0,
-            is_needed_whole: false,
-        }
-    }
-
-    /// Says whether more of the pack is needed than [`is_needed`](Self::is_needed) tells of.
-    #[must_use]
-    pub fn is_needed_whole(&self) -> bool {
-        self.is_needed_whole
-    }
-
-    /// Says whether any backup needs the record with this number in [`Footer::records`].
-    #[must_use]
-    pub fn is_needed(&self, number: usize) -> bool {
-        self.records.get(number).is_some_and(|found| found.owner != 0)
-    }
-
-    /// Records of the pack.
-    #[must_use]
-    pub fn records(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Records that are needed.
-    #[must_use]
-    pub fn needed_records(&self) -> usize {
-        self.needed_records
-    }
-
-    /// Stored bytes of these.
-    #[must_use]
-    pub fn needed_bytes(&self) -> u64 {
-        self.needed_bytes
-    }
 }
 
 /// A walk over what backups need.
@@ -295,21 +220,15 @@ impl<'a> Walk<'a> {
         let mut passed = None;
         for looked in self.find(ObjectType::Pack, &leads.chunks, |chunk| *chunk, doubt)? {
             self.note_whole(looked.whole);
-            for found in looked.found {
-                for place in &found.places {
-                    self.note(found.object, found.records, *place);
-                }
+            for found in &looked.found {
+                self.note(found, |_| {});
             }
         }
         for looked in self.find(ObjectType::MetaPack, &leads.pages, Node::entry, doubt)? {
             self.note_whole(looked.whole);
             passed = passed.or(looked.passed);
             for found in looked.found {
-                for (node, place) in found.references.iter().zip(&found.places) {
-                    if self.note(found.object, found.records, *place) {
-                        waiting.push(**node);
-                    }
-                }
+                self.note(&found, |node| waiting.push(*node));
             }
         }
         Ok(passed)
@@ -323,7 +242,8 @@ impl<'a> Walk<'a> {
         entry: fn(&T) -> Entry,
         doubt: Doubt,
     ) -> chunk::Result<Vec<Looked<'t, T>>> {
-        let packs: Vec<&[T]> = references.chunk_by(|a, b| entry(a).pack == entry(b).pack).collect();
+        let packs = references.chunk_by(|a, b| entry(a).pack == entry(b).pack);
+        let packs: Vec<&[T]> = packs.flat_map(|references| references.chunks(PIECE)).collect();
         let firsts = packs.iter().filter_map(|references| references.first());
         self.named.extend(firsts.map(|first| entry(first).pack));
         in_threads(self.jobs, &packs, |references| {
@@ -405,53 +325,23 @@ impl<'a> Walk<'a> {
 
     fn note_whole(&mut self, object: Option<Object>) {
         if let Some(object) = object {
-            let uses = self.objects.entry(object).or_insert_with(|| Uses::new(0));
-            uses.is_needed_whole = true;
+            self.objects.entry(object).or_insert_with(|| Uses::new(0)).note_whole();
         }
     }
 
-    /// Says whether the group has come here for the first time.
-    fn note(&mut self, object: Object, records: usize, (number, stored_len): (u32, u32)) -> bool {
+    /// Takes note of records that are needed; `visit` gets the references by which the group has come to a record for the first time.
+    fn note<T>(&mut self, found: &Found<'_, T>, mut visit: impl FnMut(&T)) {
         let group = u32::try_from(self.groups.len()).unwrap_or(SEVERAL);
-        let uses = self.objects.entry(object).or_insert_with(|| Uses::new(records));
-        if uses.records.len() < records {
-            // Its footer was unreadable before, and is not any more.
-            uses.records.resize(records, Use::default());
-        }
-        let record = usize::try_from(number)
-            .ok()
-            .and_then(|number| uses.records.get_mut(number));
-        let Some(record) = record else { return false };
-        if record.last == group {
-            return false;
-        }
-        record.last = group;
-        let bytes = u64::from(stored_len);
-        let mut count = |owner: u32, change: fn(&mut Needed, u64)| {
-            let place = usize::try_from(owner).ok().and_then(|owner| owner.checked_sub(1));
-            if let Some(needed) = place.and_then(|place| self.groups.get_mut(place)) {
-                change(needed, bytes);
-            }
-        };
-        count(group, |needed, bytes| needed.total = needed.total.saturating_add(bytes));
-        match record.owner {
-            0 => {
-                record.owner = group;
-                uses.needed_records = uses.needed_records.saturating_add(1);
-                uses.needed_bytes = uses.needed_bytes.saturating_add(bytes);
-                count(group, |needed, bytes| {
-                    needed.unique = needed.unique.saturating_add(bytes);
-                });
-            }
-            SEVERAL => {}
-            owner => {
-                record.owner = SEVERAL;
-                count(owner, |needed, bytes| {
-                    needed.unique = needed.unique.saturating_sub(bytes);
-                });
+        let uses = self
+            .objects
+            .entry(found.object)
+            .or_insert_with(|| Uses::new(found.records));
+        uses.reach(found.records);
+        for (reference, (number, stored_len)) in found.references.iter().zip(&found.places) {
+            if uses.note(group, (*number, *stored_len), &mut self.groups) {
+                visit(reference);
             }
         }
-        true
     }
 }
 

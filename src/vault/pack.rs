@@ -147,11 +147,18 @@ fn trailer(header: &[u8], records: &[u8]) -> RawTrailer {
     raw
 }
 
+/// Records of a footer that are looked through for one id, about.
+const GROUP: usize = 4;
+
 /// The list of a pack's chunks, checked against the footer's hash; it is the authority on what a pack holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footer {
     /// Sorted by chunk id.
     records: Vec<Record>,
+    /// Where ids begin that start with the same bits: ids are hashes, so that each of these groups is a few records.
+    starts: Vec<u32>,
+    /// How far the first eight bytes of an id are shifted to the right to be the number of its group.
+    shift: u32,
 }
 
 impl Footer {
@@ -215,7 +222,21 @@ impl Footer {
             offset = offset.checked_add(stored_len)?;
         }
         decoded.sort_unstable_by_key(|record| record.id);
-        (u64::from(offset) == chunks_end).then_some(Self { records: decoded })
+        (u64::from(offset) == chunks_end).then(|| Self::sorted(decoded))
+    }
+
+    fn sorted(records: Vec<Record>) -> Self {
+        let bits = (records.len() / GROUP).checked_ilog2().unwrap_or_default();
+        // One bit less at a time: a shift by all of them is none.
+        let shift = 63u32.saturating_sub(bits);
+        let mut starts = Vec::with_capacity(1usize << bits);
+        for (number, record) in (0u32..).zip(&records) {
+            let group = group(&record.id, shift);
+            while starts.len() <= group {
+                starts.push(number);
+            }
+        }
+        Self { records, starts, shift }
     }
 
     /// Finds a chunk.
@@ -227,7 +248,15 @@ impl Footer {
     /// Which of [`records`](Self::records) is this chunk's.
     #[must_use]
     pub fn position(&self, id: &ChunkId) -> Option<usize> {
-        self.records.binary_search_by_key(id, |record| record.id).ok()
+        let group = group(id, self.shift);
+        let start = to_usize(u64::from(*self.starts.get(group)?));
+        let end = self.starts.get(group.saturating_add(1));
+        let end = end.map_or(self.records.len(), |end| to_usize(u64::from(*end)));
+        let found = self
+            .records
+            .get(start..end)?
+            .binary_search_by_key(id, |record| record.id);
+        found.ok().map(|number| start.saturating_add(number))
     }
 
     /// Where the last chunk of the pack ends.
@@ -249,8 +278,15 @@ impl Footer {
         self.records
             .len()
             .saturating_mul(size_of::<Record>())
+            .saturating_add(self.starts.capacity().saturating_mul(size_of::<u32>()))
             .saturating_add(size_of::<Self>())
     }
+}
+
+/// The number of the group that an id belongs to.
+fn group(id: &ChunkId, shift: u32) -> usize {
+    let first = id.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    to_usize(first >> shift >> 1)
 }
 
 #[cfg(test)]
@@ -286,6 +322,46 @@ mod tests {
         let start = usize::try_from(record.offset).unwrap();
         assert_eq!(&object[start..start + 6], b"second");
         assert_eq!(footer.find(&ChunkId([1; 32])), None);
+    }
+
+    fn ids(ids: impl Iterator<Item = [u8; 32]>) -> (Vec<ChunkId>, Footer) {
+        let mut ids: Vec<ChunkId> = ids.map(ChunkId).collect();
+        ids.sort_unstable();
+        let record = |id: &ChunkId| Record {
+            id: *id,
+            offset: 0,
+            stored_len: 1,
+            plain_len: 1,
+            codec: Codec::Raw,
+        };
+        let footer = Footer::sorted(ids.iter().map(record).collect());
+        (ids, footer)
+    }
+
+    #[test]
+    fn every_id_is_found_where_it_is_and_no_other_is() {
+        let hash = |number: u32| ChunkId::of(&number.to_le_bytes()).0;
+        for count in [0, 1, 3, 4, 7, 8, 9, 100, 5000] {
+            let (ids, footer) = ids((0..count).map(hash));
+            for (number, id) in ids.iter().enumerate() {
+                assert_eq!(footer.position(id), Some(number), "{count}");
+            }
+            let others = (count..count + 1000).map(|number| ChunkId(hash(number)));
+            assert_eq!(others.filter_map(|id| footer.position(&id)).count(), 0);
+        }
+        // Nobody has to give fair hashes.
+        for place in [0, 5, 31] {
+            let (ids, footer) = ids((0..200).map(|number| {
+                let mut id = [0xff; 32];
+                id[place] = number;
+                id
+            }));
+            for (number, id) in ids.iter().enumerate() {
+                assert_eq!(footer.position(id), Some(number), "{place}");
+            }
+            assert_eq!(footer.position(&ChunkId([0; 32])), None);
+            assert_eq!(footer.position(&ChunkId([0xff; 32])), None);
+        }
     }
 
     #[test]
