@@ -1,13 +1,15 @@
 //! Walks of small vaults put together by hand, so that every stored byte is known.
 
+use super::uses::Use;
 use super::*;
+use crate::bytes::to_u64;
 use crate::store::memory::MemoryStore;
 use crate::vault::codec::Codec;
-use crate::vault::item::{Kind as ItemKind, chunk_key, first_key};
+use crate::vault::item::{ChunkRef, Kind as ItemKind, chunk_key, first_key};
 use crate::vault::manifest::{Tree, TreeStatistics, tests::sample};
-use crate::vault::map::{Entry, LIST_PAGES, PAGE_CHUNKS, page_id};
+use crate::vault::map::{Entry, LIST_PAGES, PAGE_CHUNKS, Page, PageList, PageRef, page_id};
 use crate::vault::pack::Builder;
-use crate::vault::tree_page::{self as pages, Child};
+use crate::vault::tree_page::{self, Child};
 use crate::vault::{Content, Disk, ResourceKind, Statistics, Vault, new_config};
 
 const DATA: ObjectId = [1; 16];
@@ -34,7 +36,7 @@ impl Build {
         let frame = self.vault.frame(object.0, object.1);
         let pack = self.packs.entry(object).or_insert_with(|| Builder::new(frame));
         pack.push(id, Codec::Raw, plain, plain.len());
-        crate::bytes::to_u64(plain.len())
+        to_u64(plain.len())
     }
 
     /// Stores a chunk of `number` + 100 bytes.
@@ -60,7 +62,7 @@ impl Build {
     }
 
     fn leaf(&mut self, inode: u64, chunks: &[Entry]) -> (PageRef, u64, Vec<u8>) {
-        let mut page = pages::Builder::default();
+        let mut page = tree_page::Builder::default();
         let first = first_key(inode, ItemKind::Inode);
         page.push(&first, &[0; 128]);
         for (offset, chunk) in (0..).zip(chunks) {
@@ -71,7 +73,7 @@ impl Build {
             };
             page.push(&chunk_key(inode, offset * 100), &value.encode());
         }
-        let (place, len) = self.meta(pages::page_id, &page.take(0));
+        let (place, len) = self.meta(tree_page::page_id, &page.take(0));
         (place, len, first)
     }
 
@@ -238,11 +240,11 @@ fn trees_are_walked_down_to_the_chunks_of_their_files() {
     let [one, two, three] = [1, 2, 3].map(|number| build.chunk(number, DATA));
     let (left, left_len, left_key) = build.leaf(2, &[one, two]);
     let (right, right_len, right_key) = build.leaf(3, &[two, three]);
-    let mut root = pages::Builder::default();
+    let mut root = tree_page::Builder::default();
     for (key, page) in [(left_key, left), (right_key, right)] {
         root.push(&key, &Child { page, items: 3 }.encode());
     }
-    let (root, root_len) = build.meta(pages::page_id, &root.take(1));
+    let (root, root_len) = build.meta(tree_page::page_id, &root.take(1));
     let reader = build.reader();
     let mut walk = Walk::new(&reader);
     walk.backup(&address(), &tree(root, 1), Doubt::Refuse).unwrap();
@@ -251,7 +253,15 @@ fn trees_are_walked_down_to_the_chunks_of_their_files() {
         left_len + right_len + root_len + 101 + 102 + 103
     );
     let level = Walk::new(&reader).backup(&address(), &tree(root, 2), Doubt::Refuse);
-    assert!(matches!(level.unwrap_err().source, chunk::Error::Corrupt { .. }));
+    assert!(matches!(reason(level), chunk::Error::Corrupt { .. }));
+}
+
+/// Why a backup was not walked.
+fn reason<T: std::fmt::Debug>(walked: Result<T>) -> chunk::Error {
+    match walked.unwrap_err() {
+        Error::Unreadable { address: whose, source } if whose == address() => source,
+        other => panic!("{other}"),
+    }
 }
 
 #[test]
@@ -267,18 +277,83 @@ fn what_is_not_there_or_not_readable_is_an_error_and_never_passed_over() {
         let (page, _) = build.page(2, &[good, bad]);
         let reader = build.reader();
         let failed = Walk::new(&reader).backup(&address(), &disk(2, 0, vec![page]), Doubt::Refuse);
-        let error = failed.unwrap_err();
-        assert_eq!(error.address, address());
-        assert!(matches!(error.source, chunk::Error::Missing { .. }));
+        assert!(matches!(reason(failed), chunk::Error::Missing { .. }));
     }
     let mut build = Build::new();
     let good = build.chunk(1, DATA);
     let (page, _) = build.page(2, &[good]);
     let reader = build.reader();
     let other_count = Walk::new(&reader).backup(&address(), &disk(3, 0, vec![page]), Doubt::Refuse);
-    assert!(matches!(other_count.unwrap_err().source, chunk::Error::Corrupt { .. }));
+    assert!(matches!(reason(other_count), chunk::Error::Corrupt { .. }));
     let mut lost = page;
     lost.id = [3; 32];
     let no_page = Walk::new(&reader).backup(&address(), &disk(2, 0, vec![lost]), Doubt::Refuse);
-    assert!(matches!(no_page.unwrap_err().source, chunk::Error::Missing { .. }));
+    assert!(matches!(reason(no_page), chunk::Error::Missing { .. }));
+}
+
+#[test]
+fn a_pack_whose_footer_does_not_tell_of_a_chunk_is_needed_as_a_whole_if_that_is_wanted() {
+    let mut build = Build::new();
+    let good = build.chunk(1, DATA);
+    let other = build.chunk(2, DATA);
+    let (stray, nowhere) = (ChunkId([7; 32]), ChunkId([8; 32]));
+    let entries = [
+        good,
+        Entry { id: stray, pack: DATA },
+        Entry {
+            id: nowhere,
+            pack: OTHER,
+        },
+    ];
+    let (page, _) = build.page(3, &entries);
+    let (harmless, _) = build.page(3, &[good, other]);
+    let reader = build.reader();
+    let mut walk = Walk::new(&reader);
+    let passed = walk.backup(&address(), &disk(3, 0, vec![harmless]), Doubt::KeepPacks);
+    assert!(passed.unwrap().is_none());
+    let whole = |walk: &Walk<'_>, pack| walk.uses(&(ObjectType::Pack, pack)).map(Uses::is_needed_whole);
+    assert_eq!((whole(&walk, DATA), whole(&walk, OTHER)), (Some(false), None));
+    let passed = walk.backup(&address(), &disk(3, 0, vec![page]), Doubt::KeepPacks);
+    assert!(passed.unwrap().is_none());
+    assert_eq!((whole(&walk, DATA), whole(&walk, OTHER)), (Some(true), Some(true)));
+    let (objects, named) = walk.into_parts();
+    assert_eq!(objects[&(ObjectType::Pack, DATA)].needed_records(), 2);
+    assert_eq!(named, HashSet::from([DATA, OTHER, META]));
+}
+
+#[test]
+fn a_lost_page_is_passed_over_only_if_what_is_there_is_enough() {
+    let mut build = Build::new();
+    let good = build.chunk(1, DATA);
+    let (page, _) = build.page(2, &[good]);
+    let reader = build.reader();
+    let (mut gone, mut elsewhere) = (page, page);
+    gone.id = [3; 32];
+    (elsewhere.id, elsewhere.pack) = ([4; 32], OTHER);
+    for lost in [gone, elsewhere] {
+        // Two pages of a chunk each, of which one is there.
+        let chunks = to_u64(PAGE_CHUNKS) + 2;
+        let manifest = disk(chunks, 0, vec![lost, page]);
+        let strict = Walk::new(&reader).backup(&address(), &manifest, Doubt::KeepPacks);
+        assert!(matches!(reason(strict), chunk::Error::Missing { .. }));
+        let mut walk = Walk::new(&reader);
+        let passed = walk.backup(&address(), &manifest, Doubt::KeepWhatIsThere).unwrap();
+        assert!(matches!(passed, Some(chunk::Error::Missing { .. })));
+        let meta = walk.uses(&(ObjectType::MetaPack, lost.pack)).unwrap();
+        assert!(meta.is_needed_whole());
+        assert_eq!(walk.uses(&(ObjectType::Pack, DATA)).unwrap().needed_records(), 1);
+    }
+}
+
+#[test]
+fn a_walk_that_is_called_off_ends() {
+    let mut build = Build::new();
+    let good = build.chunk(1, DATA);
+    let (page, _) = build.page(2, &[good]);
+    let reader = build.reader();
+    let cancel = AtomicBool::new(true);
+    let walked = Walk::new(&reader)
+        .until(&cancel)
+        .backup(&address(), &disk(2, 0, vec![page]), Doubt::KeepPacks);
+    assert!(matches!(walked, Err(Error::Interrupted)));
 }

@@ -21,7 +21,7 @@ impl Needed {
 
 /// Who needs a record, by the numbers of groups.
 #[derive(Debug, Clone, Copy, Default)]
-struct Use {
+pub(super) struct Use {
     /// The only group, 0 before the first, or [`SEVERAL`].
     owner: u32,
     /// The group that came last.
