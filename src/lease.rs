@@ -397,14 +397,8 @@ fn start_renewal(held: &Arc<Held>) -> Option<(Sender<()>, JoinHandle<()>)> {
 
 fn list_packs(vault: &Vault) -> Result<HashSet<Pack>> {
     let mut packs = HashSet::new();
-    for (prefix, object_type) in [("packs/", ObjectType::Pack), ("meta/", ObjectType::MetaPack)] {
-        for key in vault.store().list(prefix).map_err(vault::Error::from)? {
-            let id = key
-                .as_str()
-                .rsplit_once('/')
-                .and_then(|(_, id)| crate::bytes::unhex(id));
-            packs.extend(id.map(|id| (object_type, id)));
-        }
+    for object_type in [ObjectType::Pack, ObjectType::MetaPack] {
+        packs.extend(vault.packs(object_type)?.into_iter().map(|id| (object_type, id)));
     }
     Ok(packs)
 }

@@ -3,7 +3,7 @@
 use super::{Copy, Error, Repair, Result, Step};
 use crate::chunk::{self, Reader};
 use crate::vault::object::{ObjectId, ObjectType};
-use crate::vault::{self, ChunkId};
+use crate::vault::ChunkId;
 use crate::verify::{Lost, each};
 use std::collections::{HashMap, HashSet};
 
@@ -53,14 +53,9 @@ pub(super) fn find(repair: &Repair<'_>, lost: Vec<Lost>) -> Result<(Vec<Step>, V
 fn packs(repair: &Repair<'_>, reader: &Reader, lost: &[Lost]) -> Result<Found> {
     let wanted: HashSet<(ObjectType, ChunkId)> = lost.iter().map(|lost| (lost.kind, lost.id)).collect();
     let kinds: HashSet<ObjectType> = lost.iter().map(|lost| lost.kind).collect();
-    let vault = reader.vault();
     let mut names = Vec::new();
-    for (kind, prefix) in [(ObjectType::Pack, "packs/"), (ObjectType::MetaPack, "meta/")] {
-        if kinds.contains(&kind) {
-            let keys = vault.store().list(prefix).map_err(vault::Error::from)?;
-            let frames = keys.iter().filter_map(|key| vault.frame_of(key));
-            names.extend(frames.map(|frame| (kind, frame.object_id)));
-        }
+    for kind in kinds {
+        names.extend(reader.vault().packs(kind)?.into_iter().map(|pack| (kind, pack)));
     }
     let listed = each(
         &names,

@@ -24,12 +24,7 @@ pub(super) struct State {
 pub(super) fn look(repair: &Repair<'_>) -> Result<State> {
     let vault = repair.reader.vault();
     // Packs first: one that comes later has an index of its own that comes later still.
-    let keys = vault.store().list("packs/").map_err(vault::Error::from)?;
-    let mut left: HashSet<ObjectId> = keys
-        .iter()
-        .filter_map(|key| vault.frame_of(key))
-        .map(|frame| frame.object_id)
-        .collect();
+    let mut left: HashSet<ObjectId> = vault.packs(ObjectType::Pack)?.into_iter().collect();
     let mut bad = Vec::new();
     for key in vault.store().list("index/").map_err(vault::Error::from)? {
         repair.check()?;

@@ -1,22 +1,38 @@
-//! What an object must be, told by its key.
+//! What an object must be, told by its key; and which packs there are.
 
 use super::mark::MARKS;
-use super::object::{Frame, ObjectType};
-use super::{BACKUPS, Vault, moved, quarantine};
+use super::object::{Frame, ObjectId, ObjectType};
+use super::{BACKUPS, Result, Vault, moved, quarantine};
 use crate::bytes::unhex;
 use crate::store::Key;
 
 /// What the keys of records start with, but for those of moves and quarantine.
 const RECORDS: [&str; 5] = ["deleted/", "pins/", "locks/", "leases/", "sweeps/"];
 
+/// What the keys of packs start with.
+const PACKS: [(&str, ObjectType); 2] = [("packs/", ObjectType::Pack), ("meta/", ObjectType::MetaPack)];
+
 impl Vault {
+    /// The packs of a type, as the store lists them. Objects whose key is no pack's are left out.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn packs(&self, object_type: ObjectType) -> Result<Vec<ObjectId>> {
+        let mut packs = Vec::new();
+        for (prefix, _) in PACKS.iter().filter(|(_, of)| *of == object_type) {
+            let keys = self.store().list(prefix)?;
+            let frames = keys.iter().filter_map(|key| self.frame_of(key));
+            packs.extend(frames.map(|frame| frame.object_id));
+        }
+        Ok(packs)
+    }
+
     /// The frame that the object of this key must have; `None` for keys that the format does not know, and for the vault object, which
     /// has a form of its own.
     #[must_use]
     pub fn frame_of(&self, key: &Key) -> Option<Frame> {
         let text = key.as_str();
-        let packs = [("packs/", ObjectType::Pack), ("meta/", ObjectType::MetaPack)];
-        if let Some((prefix, object_type)) = packs.into_iter().find(|(prefix, _)| text.starts_with(prefix)) {
+        if let Some((prefix, object_type)) = PACKS.into_iter().find(|(prefix, _)| text.starts_with(prefix)) {
             let (fan, name) = text.strip_prefix(prefix)?.split_once('/')?;
             let id = unhex(name).filter(|_| fan.len() == 2 && name.starts_with(fan))?;
             return Some(self.frame(object_type, id));
