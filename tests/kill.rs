@@ -1,81 +1,53 @@
-//! What a backup leaves behind that was killed or failed: every earlier backup, nothing half-visible, and a vault that takes
-//! the next backup at once.
+//! What a program leaves behind that was killed or failed: every earlier backup, nothing half-visible, and a vault that takes
+//! the next backup at once. Here are backups; prunes, copies, verifications and repairs have files of their own.
 //!
 //! strace kills the real program, or fails one of its calls, before the n-th call of each kind, one after the other.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
+#[path = "kill/copy.rs"]
+mod copy;
+#[path = "kill/prune.rs"]
+mod prune;
+#[path = "kill/repair.rs"]
+mod repair;
 #[path = "kill/scene.rs"]
 mod scene;
+#[path = "kill/verify.rs"]
+mod verify;
 
+use common::kills::{self, KILLED, Place, is_below};
 use common::program::{self, stderr};
-use common::{Random, have, temporary_files, trace};
+use common::{Random, have, temporary_files};
 use scene::{Left, Scene};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const KILLED: Option<i32> = Some(9);
-
-/// A call to fail or be killed at: its name, and which one of its thread.
-type Place = (String, u32);
-
-/// The calls of one undisturbed run: for each name the most that one thread makes, which is how strace counts.
+/// The places of an undisturbed backup.
 fn places(scene: &Scene, names: &[&str]) -> Vec<Place> {
-    let desk = scene.desk();
-    let log = desk.path("strace.log");
-    program::succeed(program::traced(&log, &[], desk.backup_words()));
-    let mut counts: BTreeMap<(String, u32), u32> = BTreeMap::new();
-    for call in trace::parse(&std::fs::read_to_string(log).unwrap()) {
-        *counts.entry((call.name, call.thread)).or_default() += 1;
-    }
-    let mut places = BTreeSet::new();
-    for ((name, _), count) in counts {
-        if names.contains(&name.as_str()) {
-            places.extend((1..=count).map(|number| (name.clone(), number)));
-        }
-    }
-    places.into_iter().collect()
-}
-
-/// Does `work` with each item, by two threads.
-fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    work(item);
-                }
-            });
-        }
-    });
+    let calls = kills::calls(&scene.desk().backup(), 0);
+    kills::places(&calls, |call| names.contains(&call.name.as_str()))
 }
 
 /// Kills a backup at each of these places; returns what each kill left.
 fn kill_at_each(scene: &Scene, places: &[Place]) -> Vec<Left> {
     let left = Mutex::new(Vec::new());
-    for_each(places, |(name, number)| {
-        let desk = scene.desk();
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let trace = format!("trace={name}");
-        let options = ["-e", trace.as_str(), "-e", inject.as_str()];
-        let output = program::traced(Path::new("/dev/null"), &options, desk.backup_words())
-            .output()
-            .unwrap();
-        let after = desk.check(&inject);
-        if output.status.signal() == KILLED {
+    kills::for_each(places, |place| {
+        let (desk, what) = (scene.desk(), format!("{place:?}"));
+        let killed = kills::kill(&desk.backup(), place, 0);
+        let after = desk.check(&what);
+        assert!(
+            killed || after.manifest,
+            "{what}: a backup that ended well is not there"
+        );
+        if killed {
             left.lock().unwrap().push(after);
-        } else {
-            // Threads share the work anew each time: the call may not have come, and then nothing was disturbed.
-            assert!(output.status.success(), "{inject}: {}", stderr(&output));
-            assert!(after.manifest, "{inject}: a backup that ended well is not there");
         }
-        desk.next_backup_succeeds(&inject);
+        desk.next_backup_succeeds(&what);
     });
     left.into_inner().unwrap()
 }
@@ -139,7 +111,7 @@ fn a_backup_killed_at_any_call_loses_nothing_and_leaves_nothing_half_visible() {
         assert!(*which == "unchanged" || (packs > index && index > manifest), "{which}");
         kills += left.len();
     }
-    assert!(kills >= 200, "only {kills} kills");
+    assert!(kills >= 400, "only {kills} kills");
 }
 
 #[test]
@@ -150,7 +122,7 @@ fn a_backup_killed_at_random_times_loses_nothing() {
     for _ in 0..2 {
         let desk = scene.desk();
         let start = Instant::now();
-        program::succeed(program::vaultfs(desk.backup_words()));
+        program::succeed(desk.backup());
         undisturbed = undisturbed.min(start.elapsed());
     }
     let (mut kills, mut rounds) = (0, 0);
@@ -158,10 +130,7 @@ fn a_backup_killed_at_random_times_loses_nothing() {
         rounds += 1;
         assert!(rounds < 200, "only {kills} kills in {rounds} rounds");
         let desk = scene.desk();
-        let mut child = program::vaultfs(desk.backup_words())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = desk.backup().stdout(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(undisturbed * u32::try_from(random.below(1000)).unwrap() / 1000);
         child.kill().unwrap();
         kills += u32::from(child.wait().unwrap().signal() == KILLED);
@@ -191,7 +160,7 @@ fn a_backup_whose_calls_fail_says_so_and_leaves_nothing_half_visible() {
         let (name, _) = fault.split_once(':').unwrap();
         let hits = AtomicUsize::new(0);
         for scene in &scenes {
-            for_each(&places(scene, &[name]), |(_, number)| {
+            kills::for_each(&places(scene, &[name]), |(_, number)| {
                 hits.fetch_add(
                     usize::from(fail_at(scene, fault, &number.to_string())),
                     Ordering::Relaxed,
@@ -212,23 +181,16 @@ fn a_backup_whose_calls_fail_says_so_and_leaves_nothing_half_visible() {
 
 /// Lets one call fail; says whether it was one on the vault.
 fn fail_at(scene: &Scene, fault: &str, when: &str) -> bool {
-    let desk = scene.desk();
-    let log = desk.path("strace.log");
-    let inject = format!("inject={fault}:when={when}");
-    let output = program::traced(&log, &["-e", &inject], desk.backup_words())
-        .output()
-        .unwrap();
+    let (desk, inject) = (scene.desk(), format!("{fault}:when={when}"));
+    let faulted = kills::fail(&desk.backup(), fault, when);
+    let output = &faulted.output;
     let after = desk.check(&inject);
     let vault = desk.vault();
-    let calls = trace::parse(&std::fs::read_to_string(log).unwrap());
-    let below = |call: &trace::Call, dir: &Path| call.paths().iter().any(|path| Path::new(path).starts_with(dir));
-    let on_vault = |call: &&trace::Call| below(call, &vault);
-    let injected: Vec<_> = calls.iter().filter(|call| call.result.contains("(INJECTED)")).collect();
-    let hits: Vec<_> = injected.iter().copied().filter(on_vault).collect();
+    let hits = faulted.hits(&vault);
     // Reading may fail for an index or a footer: then a chunk is stored again, or the backup fails; both are right.
     let writing = !fault.starts_with("pread64") && !fault.starts_with("openat");
     // A lease that cannot be taken fails a backup; one that stays when it is given back harms nobody.
-    let only_leases = hits.iter().all(|call| below(call, &vault.join("leases")));
+    let only_leases = hits.iter().all(|call| is_below(call, &vault.join("leases")));
     if !hits.is_empty() && writing {
         let failed = output.status.code().is_some_and(|code| code != 0);
         // A write that reports less than it did leaves a file of another length, which is refused, or is continued.
@@ -237,18 +199,13 @@ fn fail_at(scene: &Scene, fault: &str, when: &str) -> bool {
             "{inject}: {hits:?}"
         );
         // strace counts for each thread, so that the words for the user may be lost as well.
-        let mute = injected.len() > hits.len();
+        let mute = faulted.injected.len() > hits.len();
         assert!(
-            !failed || mute || !stderr(&output).is_empty(),
+            !failed || mute || !stderr(output).is_empty(),
             "{inject}: it failed without a word"
         );
         assert_eq!(temporary_files(&vault), Vec::<std::path::PathBuf>::new(), "{inject}");
     }
-    assert!(
-        output.status.code().is_some_and(|code| code != 101),
-        "{inject}: {}",
-        stderr(&output)
-    );
     assert!(
         after.manifest || !output.status.success(),
         "{inject}: it says that it is done and there is nothing"

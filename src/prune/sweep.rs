@@ -51,7 +51,7 @@ pub(super) fn run(prune: &Prune<'_>, facts: &Facts, mut report: Report) -> Resul
         purge(&mut remover, address)?;
     }
     prune.environment.monitor.begin("removing packs", report.packs.bytes);
-    let mut removed = HashSet::new();
+    let mut removed = removed_before(facts);
     for (object_type, pack) in facts.sweeps.iter().flat_map(|sweep| &sweep.packs) {
         remover.remove(&pack_key(*object_type, pack)?)?;
         if *object_type == ObjectType::Pack {
@@ -73,6 +73,17 @@ pub(super) fn run(prune: &Prune<'_>, facts: &Facts, mut report: Report) -> Resul
         prune.vault.put_mark(&random_id()?, &facts.mark)?;
     }
     Ok(report)
+}
+
+/// Packs that an earlier run has removed by a mark that is acted upon now: it may have been stopped before it looked at what names them.
+fn removed_before(facts: &Facts) -> HashSet<ObjectId> {
+    let marks = facts
+        .sweeps
+        .iter()
+        .filter_map(|sweep| facts.marks.good.get(&sweep.mark));
+    let listed = marks.flat_map(|mark| mark.packs_of(ObjectType::Pack));
+    let is_gone = |pack: &&ObjectId| !facts.listing.packs.contains(*pack);
+    listed.filter(is_gone).copied().collect()
 }
 
 /// Removes the manifest of a deleted backup, if it still is deleted and nobody has protected it meanwhile.

@@ -12,6 +12,7 @@
 )]
 
 pub mod disks;
+pub mod kills;
 pub mod mounted;
 pub mod packs;
 pub mod program;
@@ -20,6 +21,10 @@ pub mod slow;
 pub mod trace;
 
 use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use vaultfs::store::local::LocalStore;
+use vaultfs::vault::Vault;
 
 /// A small random number generator (xorshift64*): the same numbers from the same seed, for ever.
 #[derive(Debug, Clone)]
@@ -127,4 +132,25 @@ pub fn files(dir: &Path) -> Vec<std::path::PathBuf> {
 pub fn temporary_files(dir: &Path) -> Vec<std::path::PathBuf> {
     let is_temporary = |path: &std::path::PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(".tmp-");
     files(dir).into_iter().filter(is_temporary).collect()
+}
+
+/// A directory in memory where the system has such: for tests of much else than a disk.
+pub fn scratch() -> TempDir {
+    let shared = Path::new("/dev/shm");
+    let in_memory = tempfile::Builder::new().prefix("vaultfs-test-").tempdir_in(shared);
+    in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
+}
+
+/// Copies a vault to a directory that is made, without what is no object.
+pub fn copy_files(from: &Path, to: &Path) {
+    for file in files(from) {
+        let to = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(file, to).unwrap();
+    }
+}
+
+/// Opens a vault in a directory.
+pub fn open(vault: &Path) -> Vault {
+    Vault::open(Arc::new(LocalStore::open(vault).unwrap())).unwrap()
 }

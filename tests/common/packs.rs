@@ -1,10 +1,11 @@
 //! The parts of packs, so that tests know what they damage.
 
 use std::ops::Range;
+use std::path::Path;
 use vaultfs::store::Key;
-use vaultfs::vault::Vault;
 use vaultfs::vault::object::{HEADER_LEN, ObjectId, ObjectType};
 use vaultfs::vault::pack::{Footer, Record};
+use vaultfs::vault::{ChunkId, Vault};
 
 /// The chunks of a pack, in the order in which they lie in it.
 pub fn records(vault: &Vault, key: &Key, object: &[u8]) -> Vec<Record> {
@@ -38,4 +39,23 @@ pub fn regions(vault: &Vault, key: &Key, object: &[u8]) -> Vec<(&'static str, Ra
     let covered: usize = regions.iter().map(|(_, range)| range.len()).sum();
     assert_eq!(covered, object.len(), "regions without a gap");
     regions
+}
+
+/// Flips a byte of the stored form of this plain chunk in whichever pack of a vault in a directory has it.
+#[track_caller]
+pub fn damage(vault: &Path, plain: &[u8]) {
+    let (id, opened) = (ChunkId::of(plain), super::open(vault));
+    let mut found = 0;
+    for path in super::files(&vault.join("packs")) {
+        let text = path.strip_prefix(vault).unwrap().to_str().unwrap();
+        let mut object = std::fs::read(&path).unwrap();
+        let all = records(&opened, &Key::new(text).unwrap(), &object);
+        if let Some(record) = all.iter().find(|record| record.id == id) {
+            object[stored(record).start + 9] ^= 4;
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, &object).unwrap();
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1, "the chunk is in one pack");
 }

@@ -1,15 +1,15 @@
 //! A vault with an earlier backup, a backup that is about to be disturbed, and what must hold afterwards.
 
 use crate::common::program::{self, stderr, succeed, vaultfs};
-use crate::common::{Random, files, temporary_files};
+use crate::common::{Random, copy_files, files, open, scratch, temporary_files};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
 use tempfile::TempDir;
 use vaultfs::chunk::Reader;
 use vaultfs::image::ReadAt;
 use vaultfs::image::disk::DiskImage;
-use vaultfs::store::local::LocalStore;
 use vaultfs::vault::{Address, Vault};
 
 const SMALL: usize = 300_000;
@@ -42,11 +42,69 @@ fn disk_bytes(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// In memory where the system has such a directory: kills are what is tested, not the speed of a disk.
-fn scratch() -> TempDir {
-    let shared = Path::new("/dev/shm");
-    let in_memory = tempfile::Builder::new().prefix("vaultfs-test-").tempdir_in(shared);
-    in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
+/// Backs up a disk with these bytes.
+#[track_caller]
+pub(crate) fn back_up(vault: &Path, server: &str, point: &str, bytes: &[u8]) {
+    let path = vault.with_extension("img");
+    std::fs::write(&path, bytes).unwrap();
+    let disk = format!("vda={}", path.display());
+    let mut command = vaultfs(program::backup_words(vault, server, &disk));
+    command.args(["--at", point]);
+    succeed(command);
+}
+
+/// What every backup that a vault lists holds, by its address.
+pub(crate) type Contents = BTreeMap<Address, Vec<u8>>;
+
+/// Reads the disk of every backup that a vault lists; one that is there reads whole.
+#[track_caller]
+pub(crate) fn contents(vault: &Path) -> Contents {
+    let vault = open(vault);
+    let points = vault.catalogue().unwrap().into_iter();
+    let addresses = points.flat_map(|(resource, points)| points.into_iter().map(move |point| resource.at(point)));
+    let whole = |address: Address| match read(&vault, &address) {
+        Ok(bytes) => (address, bytes),
+        Err(error) => panic!("{address} is half there: {error}"),
+    };
+    addresses.map(whole).collect()
+}
+
+/// The objects of a vault by the first part of their keys, and their bytes; what was begun under a temporary name is none.
+pub(crate) fn objects(vault: &Path) -> BTreeMap<String, BTreeMap<PathBuf, Vec<u8>>> {
+    let mut objects = BTreeMap::<String, BTreeMap<PathBuf, Vec<u8>>>::new();
+    for file in files(vault).into_iter().filter(|file| !is_temporary(file)) {
+        let key = file.strip_prefix(vault).unwrap().to_owned();
+        let kind = key.iter().next().unwrap().to_string_lossy().into_owned();
+        objects
+            .entry(kind)
+            .or_default()
+            .insert(key, std::fs::read(file).unwrap());
+    }
+    objects
+}
+
+/// How many objects a vault has by the first part of their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counts(BTreeMap<String, usize>);
+
+impl Counts {
+    pub(crate) fn of(vault: &Path) -> Self {
+        let objects = objects(vault).into_iter();
+        Self(objects.map(|(kind, objects)| (kind, objects.len())).collect())
+    }
+
+    pub(crate) fn number(&self, kind: &str) -> usize {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+}
+
+/// Asserts that kills fell into each of these stages, and tells how many.
+#[track_caller]
+pub(crate) fn every_stage<T>(of: &str, left: &[T], stages: &[(&str, &dyn Fn(&T) -> bool)]) {
+    let count = |is_in: &dyn Fn(&T) -> bool| left.iter().filter(|left| is_in(left)).count();
+    let counts: Vec<(&str, usize)> = stages.iter().map(|(name, is_in)| (*name, count(*is_in))).collect();
+    println!("{of}: {} kills: {counts:?}", left.len());
+    assert!(counts.iter().all(|(_, count)| *count > 0), "{of}: {counts:?}");
 }
 
 impl Scene {
@@ -76,12 +134,8 @@ impl Scene {
         let mut earlier = Vec::new();
         for number in 1..=backups {
             let bytes = disk_bytes(len, 1 + number);
-            std::fs::write(dir.path().join("earlier.img"), &bytes).unwrap();
             let point = format!("2026-01-{number:02}T00-00-00Z");
-            let disk = format!("vda={}", dir.path().join("earlier.img").display());
-            let mut command = vaultfs(program::backup_words(&vault, "web", &disk));
-            command.args(["--at", &point]);
-            succeed(command);
+            back_up(&vault, "web", &point, &bytes);
             earlier.push((format!("servers/web/{point}").parse().unwrap(), bytes));
         }
         let scene = Self { dir, earlier, jobs };
@@ -95,12 +149,7 @@ impl Scene {
             dir: scratch(),
             scene: self,
         };
-        let from = self.dir.path().join("vault");
-        for file in files(&from) {
-            let to = desk.vault().join(file.strip_prefix(&from).unwrap());
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(file, to).unwrap();
-        }
+        copy_files(&self.dir.path().join("vault"), &desk.vault());
         desk
     }
 }
@@ -120,17 +169,15 @@ impl Desk<'_> {
         self.path("vault")
     }
 
-    /// The words of the backup that is to be disturbed.
-    pub(crate) fn backup_words(&self) -> Vec<OsString> {
+    /// The backup that is to be disturbed.
+    pub(crate) fn backup(&self) -> Command {
         let disk = format!("vda={}", self.scene.dir.path().join("vda.img").display());
         let vault = self.vault();
-        let mut words: Vec<OsString> = program::backup_words(&vault, "web", &disk)
-            .iter()
-            .map(OsString::from)
-            .collect();
-        *words.last_mut().unwrap() = self.scene.jobs.into();
-        words.extend(["--at", "2026-02-01T00-00-00Z"].map(OsString::from));
-        words
+        let mut words = program::backup_words(&vault, "web", &disk);
+        *words.last_mut().unwrap() = self.scene.jobs.as_ref();
+        let mut command = vaultfs(words);
+        command.args(["--at", "2026-02-01T00-00-00Z"]);
+        command
     }
 
     /// Writes a disk; returns it as `--disk` wants it.
@@ -150,39 +197,29 @@ impl Desk<'_> {
     /// disturbed one is there whole or not at all.
     #[track_caller]
     pub(crate) fn check(&self, what: &str) -> Left {
-        let vault = Vault::open(Arc::new(LocalStore::open(&self.vault()).unwrap())).unwrap();
-        let mut listed = Vec::new();
-        for (resource, points) in vault.catalogue().unwrap() {
-            listed.extend(points.into_iter().map(|point| resource.at(point)));
-        }
+        let listed = contents(&self.vault());
         let disturbed: Address = "servers/web/2026-02-01T00-00-00Z".parse().unwrap();
-        for address in &listed {
-            let bytes =
-                read(&vault, address).unwrap_or_else(|error| panic!("{what}: {address} is half there: {error}"));
-            if *address == disturbed {
-                let source = std::fs::read(self.scene.dir.path().join("vda.img")).unwrap();
-                assert!(bytes == source, "{what}: {address} is not what was backed up");
-            }
+        if let Some(bytes) = listed.get(&disturbed) {
+            let source = std::fs::read(self.scene.dir.path().join("vda.img")).unwrap();
+            assert!(*bytes == source, "{what}: {disturbed} is not what was backed up");
         }
         for (address, bytes) in &self.scene.earlier {
-            assert!(listed.contains(address), "{what}: {address} is lost");
-            assert!(read(&vault, address).unwrap() == *bytes, "{what}: {address} changed");
+            assert!(
+                listed.get(address) == Some(bytes),
+                "{what}: {address} is lost or changed"
+            );
         }
-        let count = |dir: &str| {
-            let here = self.vault().join(dir);
-            let there = self.scene.dir.path().join("vault").join(dir);
-            let old: Vec<PathBuf> = files(&there)
-                .iter()
-                .map(|file| file.strip_prefix(&there).unwrap().to_owned())
-                .collect();
-            let is_new = |file: &&PathBuf| !old.contains(&file.strip_prefix(&here).unwrap().to_owned());
-            let objects = files(&here);
-            objects.iter().filter(is_new).filter(|file| !is_temporary(file)).count()
+        let (here, there) = (objects(&self.vault()), objects(&self.scene.dir.path().join("vault")));
+        let nothing = BTreeMap::new();
+        let count = |kind: &str| {
+            let old = there.get(kind).unwrap_or(&nothing);
+            let objects = here.get(kind).unwrap_or(&nothing);
+            objects.keys().filter(|key| !old.contains_key(*key)).count()
         };
         Left {
             packs: count("packs") + count("meta"),
             indexes: count("index"),
-            manifest: listed.contains(&disturbed),
+            manifest: listed.contains_key(&disturbed),
             temporary: temporary_files(&self.vault()).len(),
         }
     }

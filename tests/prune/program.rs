@@ -1,25 +1,15 @@
-//! The program itself: what it says, killed at any call, and on a disk that is full to the last byte.
+//! The program itself: what it says, and what it does on a disk that is full to the last byte.
 
 use crate::common::mounted;
-use crate::common::program::{self, stderr, succeed, traced, vaultfs};
-use crate::common::{Random, files, have, skip, temporary_files, trace};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::common::program::{self, stderr, succeed, vaultfs};
+use crate::common::{Random, files, have, scratch, skip};
 use std::ffi::OsStr;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 const GONE: &str = "servers/gone/2026-01-01T00-00-00Z";
 const KEPT: &str = "servers/kept/2026-01-02T00-00-00Z";
-
-/// In memory where the system has such a directory.
-fn scratch() -> TempDir {
-    let shared = Path::new("/dev/shm");
-    let in_memory = tempfile::Builder::new().prefix("vaultfs-test-").tempdir_in(shared);
-    in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
-}
 
 fn back_up(dir: &Path, vault: &Path, server: &str, seed: u64, more: &[&str]) -> Output {
     let path = dir.join(format!("{server}.img"));
@@ -41,14 +31,10 @@ fn good(output: &Output) -> serde_json::Value {
 /// A vault with a backup that stays and one that is deleted.
 fn vault_in(dir: &Path) -> PathBuf {
     let vault = program::init(dir);
-    fill(dir, &vault);
+    good(&back_up(dir, &vault, "gone", 2, &["--at", "2026-01-01T00-00-00Z"]));
+    good(&back_up(dir, &vault, "kept", 3, &["--at", "2026-01-02T00-00-00Z"]));
+    succeed(words("delete", &vault, &[GONE]));
     vault
-}
-
-fn fill(dir: &Path, vault: &Path) {
-    good(&back_up(dir, vault, "gone", 2, &["--at", "2026-01-01T00-00-00Z"]));
-    good(&back_up(dir, vault, "kept", 3, &["--at", "2026-01-02T00-00-00Z"]));
-    succeed(words("delete", vault, &[GONE]));
 }
 
 fn words(command: &str, vault: &Path, more: &[&str]) -> Command {
@@ -150,84 +136,6 @@ fn who_is_there_is_told_and_who_was_killed_is_gone() {
     let after = good(&prune(&vault));
     assert_eq!(after["removed_backups"], serde_json::json!([GONE]), "{after}");
     assert!(who()["leases"].as_array().unwrap().is_empty());
-}
-
-/// Copies a vault, without what is no object.
-fn copy_of(vault: &Path) -> (TempDir, PathBuf) {
-    let dir = scratch();
-    let to = dir.path().join("vault");
-    for file in files(vault) {
-        let to = to.join(file.strip_prefix(vault).unwrap());
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(file, to).unwrap();
-    }
-    (dir, to)
-}
-
-#[test]
-fn a_prune_killed_at_any_call_loses_nothing_and_is_finished_by_the_next() {
-    let test = "a_prune_killed_at_any_call_loses_nothing_and_is_finished_by_the_next";
-    if !have(test, "strace") {
-        return;
-    }
-    let dir = scratch();
-    let vault = vault_in(dir.path());
-    good(&prune(&vault));
-    // What changes the vault, and one that does not; the operations in memory are stopped at every one.
-    let names = ["write", "fsync", "renameat2", "unlink", "getdents64"];
-    let places = {
-        let (copy, vault) = copy_of(&vault);
-        let log = copy.path().join("strace.log");
-        let mut command = words("prune", &vault, &AT_ONCE);
-        let program: Vec<_> = command.get_args().map(OsStr::to_owned).collect();
-        command = traced(&log, &[], program);
-        good(&command.output().unwrap());
-        let mut counts: BTreeMap<(String, u32), u32> = BTreeMap::new();
-        for call in trace::parse(&std::fs::read_to_string(log).unwrap()) {
-            *counts.entry((call.name, call.thread)).or_default() += 1;
-        }
-        let mut places = BTreeSet::new();
-        for ((name, _), count) in counts {
-            if names.contains(&name.as_str()) {
-                places.extend((1..=count).map(|number| (name.clone(), number)));
-            }
-        }
-        Vec::from_iter(places)
-    };
-    let (next, kills) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some((name, number)) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (copy, vault) = copy_of(&vault);
-                    let inject = format!("inject={name}:signal=KILL:when={number}");
-                    let filter = format!("trace={name}");
-                    let options = ["-e", filter.as_str(), "-e", inject.as_str()];
-                    let command = words("prune", &vault, &AT_ONCE);
-                    let program: Vec<_> = command.get_args().map(OsStr::to_owned).collect();
-                    let output = traced(Path::new("/dev/null"), &options, program).output().unwrap();
-                    kills.fetch_add(usize::from(output.status.signal() == Some(9)), Ordering::Relaxed);
-                    good(&back_up(copy.path(), &vault, "next", 2, &[]));
-                    for _ in 0..2 {
-                        good(&prune(&vault));
-                    }
-                    assert!(cat(&vault, KEPT) == bytes_of(dir.path(), "kept"), "{inject}");
-                    assert!(
-                        cat(&vault, "servers/next/latest") == bytes_of(copy.path(), "next"),
-                        "{inject}"
-                    );
-                    for name in ["leases", "sweeps", "deleted"] {
-                        let left = files(&vault.join(name)).len() - temporary_files(&vault.join(name)).len();
-                        assert_eq!(left, 0, "{inject}: {name}");
-                    }
-                    assert!(temporary_files(&vault).len() <= 1, "{inject}");
-                }
-            });
-        }
-    });
-    let kills = kills.into_inner();
-    println!("{} places, {kills} kills", places.len());
-    assert!(kills >= 30, "only {kills} kills");
 }
 
 /// A file system of 48 MiB in a file.

@@ -1,12 +1,11 @@
 //! Backups whose source changes or fails under their hands, and backups that are killed.
 
-use crate::common::program::{self, stderr, succeed, vaultfs};
-use crate::common::{Random, files, have, trace};
+use crate::common::kills;
+use crate::common::program::{self, stderr, vaultfs};
+use crate::common::{Random, copy_files, have};
 use crate::tree::{addresses, read};
 use crate::{Desk, ended};
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,16 +184,6 @@ fn a_file_that_is_cut_off_while_it_is_read_has_the_size_that_was_read() {
     desk.whole(&[]).equals(&desk.path("source"));
 }
 
-const KILLED: Option<i32> = Some(9);
-
-fn copy(from: &Path, to: &Path) {
-    for file in files(from) {
-        let to = to.join(file.strip_prefix(from).unwrap());
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(file, to).unwrap();
-    }
-}
-
 /// Fills the source; a second seed changes a part of it.
 fn fill(desk: &Desk, seed: u64) {
     for number in 0..60u64 {
@@ -218,18 +207,11 @@ fn a_backup_of_a_tree_killed_at_any_call_leaves_every_backup_whole() {
     desk.whole(&["--at", "2026-01-01T00-00-00Z"]);
     let before = desk.latest();
     let kept = desk.path("kept");
-    copy(&desk.vault(), &kept);
+    copy_files(&desk.vault(), &kept);
     fill(&desk, 2);
     let words = ["--at", "2026-02-01T00-00-00Z", "--jobs", "2"];
 
-    let log = desk.path("strace.log");
-    succeed(program::traced(&log, &[], desk.words(&words)));
-    let mut counts: BTreeMap<(String, u32), usize> = BTreeMap::new();
-    for call in trace::parse(&std::fs::read_to_string(log).unwrap()) {
-        *counts.entry((call.name, call.thread)).or_default() += 1;
-    }
-    let (mut kills, mut committed) = (0, 0);
-    for name in [
+    let names = [
         "openat",
         "statx",
         "getdents64",
@@ -241,38 +223,29 @@ fn a_backup_of_a_tree_killed_at_any_call_leaves_every_backup_whole() {
         "lseek",
         "close",
         "futex",
-    ] {
-        let most = counts
-            .iter()
-            .filter(|((of, _), _)| of == name)
-            .map(|(_, count)| *count)
-            .max();
-        let most = most.unwrap_or(0);
-        for number in (1..=most).step_by((most / 6).max(1)) {
-            std::fs::remove_dir_all(desk.vault()).unwrap();
-            copy(&kept, &desk.vault());
-            let (trace, inject) = (
-                format!("trace={name}"),
-                format!("inject={name}:signal=KILL:when={number}"),
-            );
-            let options = ["-e", trace.as_str(), "-e", inject.as_str()];
-            let output = program::traced(Path::new("/dev/null"), &options, desk.words(&words))
-                .output()
-                .unwrap();
-            let killed = output.status.signal() == KILLED;
-            assert!(killed || output.status.success(), "{inject}: {}", stderr(&output));
-            kills += usize::from(killed);
-            let all = addresses(&desk.vault());
-            assert_eq!(all[0].to_string(), "filesystems/home/2026-01-01T00-00-00Z", "{inject}");
-            assert_eq!(read(&desk.vault(), &all[0]).files.len(), before.files.len(), "{inject}");
-            if let Some(second) = all.get(1) {
-                committed += usize::from(killed);
-                read(&desk.vault(), second).equals(&desk.path("source"));
-            }
-            let next = vaultfs(desk.words(&["--at", "2026-03-01T00-00-00Z"])).output().unwrap();
-            assert!(next.status.success(), "{inject}: {}", stderr(&next));
-            desk.latest().equals(&desk.path("source"));
+    ];
+    let command = vaultfs(desk.words(&words));
+    let places = kills::places(&kills::calls(&command, 0), |call| names.contains(&call.name.as_str()));
+    let (mut kills, mut committed) = (0, 0);
+    for place in kills::spread(&places, 7) {
+        std::fs::remove_dir_all(desk.vault()).unwrap();
+        copy_files(&kept, &desk.vault());
+        let killed = kills::kill(&command, &place, 0);
+        kills += usize::from(killed);
+        let all = addresses(&desk.vault());
+        assert_eq!(all[0].to_string(), "filesystems/home/2026-01-01T00-00-00Z", "{place:?}");
+        assert_eq!(
+            read(&desk.vault(), &all[0]).files.len(),
+            before.files.len(),
+            "{place:?}"
+        );
+        if let Some(second) = all.get(1) {
+            committed += usize::from(killed);
+            read(&desk.vault(), second).equals(&desk.path("source"));
         }
+        let next = vaultfs(desk.words(&["--at", "2026-03-01T00-00-00Z"])).output().unwrap();
+        assert!(next.status.success(), "{place:?}: {}", stderr(&next));
+        desk.latest().equals(&desk.path("source"));
     }
     println!("{kills} kills, {committed} after the commit");
     assert!(kills >= 30, "only {kills} kills");

@@ -1,19 +1,15 @@
 //! `verify` and `repair` as they are typed, with the real program, file systems and mounts.
 
 use crate::common::mounted::Mount;
-use crate::common::packs::{records, stored};
+use crate::common::packs::damage;
 use crate::common::program::{init, stderr, succeed, vaultfs};
-use crate::common::{Random, can_mount, files, have};
+use crate::common::{Random, can_mount, files, have, open};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use tempfile::TempDir;
-use vaultfs::store::local::LocalStore;
-use vaultfs::store::{Key, Store};
-use vaultfs::vault::{ChunkId, Vault};
 
 /// Runs a command and gives its exit code and what it printed as JSON.
 fn json<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> (Option<i32>, Value) {
@@ -23,28 +19,6 @@ fn json<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> (Option<i32>, Va
         output.status.code(),
         value.unwrap_or_else(|_| panic!("{}", stderr(&output))),
     )
-}
-
-fn open(vault: &Path) -> Vault {
-    Vault::open(Arc::new(LocalStore::open(vault).unwrap())).unwrap()
-}
-
-/// Flips a byte of the stored form of this plain chunk in whichever pack has it.
-fn damage(vault: &Path, plain: &[u8]) {
-    let (id, opened) = (ChunkId::of(plain), open(vault));
-    let mut found = 0;
-    for path in files(&vault.join("packs")) {
-        let text = path.strip_prefix(vault).unwrap().to_str().unwrap();
-        let mut object = fs::read(&path).unwrap();
-        let all = records(&opened, &Key::new(text).unwrap(), &object);
-        if let Some(record) = all.iter().find(|record| record.id == id) {
-            object[stored(record).start + 9] ^= 4;
-            fs::remove_file(&path).unwrap();
-            fs::write(&path, &object).unwrap();
-            found += 1;
-        }
-    }
-    assert_eq!(found, 1, "the chunk is in one pack");
 }
 
 struct Rig {

@@ -31,13 +31,20 @@ impl LocalStore {
         }
     }
 
-    /// Makes the reserve if there is none.
+    /// Makes the reserve if there is none, or only a part of one: whoever makes it may be killed.
     pub(super) fn make_reserve(&self) -> Result<()> {
         let path = self.reserve();
+        let failed = |source| self.room_error("make", &path, source);
+        match std::fs::symlink_metadata(&path) {
+            Ok(data) if data.len() >= RESERVE_BYTES => return Ok(()),
+            Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
+            Err(absent) if absent.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(failed(source)),
+        }
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = match made {
             Err(exists) if exists.kind() == ErrorKind::AlreadyExists => return Ok(()),
-            other => other.map_err(|source| self.room_error("make", &path, source))?,
+            other => other.map_err(failed)?,
         };
         let filled = fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)
             .map_err(io::Error::from)
@@ -130,6 +137,17 @@ mod tests {
         }
         assert!(store.release_reserve().unwrap());
         assert!(!store.release_reserve().unwrap());
+    }
+
+    #[test]
+    fn a_reserve_that_was_only_begun_is_filled() {
+        let (dir, store) = store();
+        for len in [0, 4096] {
+            let path = dir.path().join(RESERVE);
+            File::create(&path).unwrap().set_len(len).unwrap();
+            store.keep_reserve().unwrap();
+            assert_eq!(path.metadata().unwrap().len(), RESERVE_BYTES);
+        }
     }
 
     #[test]
