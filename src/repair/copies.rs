@@ -2,8 +2,8 @@
 
 use super::{Copy, Error, Repair, Result, Step};
 use crate::chunk::{self, Reader};
-use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::ChunkId;
+use crate::vault::object::{ObjectId, ObjectType};
 use crate::verify::{Lost, each};
 use std::collections::{HashMap, HashSet};
 
