@@ -8,6 +8,9 @@ mod common;
 mod days;
 #[path = "prune/facts.rs"]
 mod facts;
+mod files;
+#[path = "prune/full.rs"]
+mod full;
 #[path = "prune/model.rs"]
 mod model;
 #[path = "prune/program.rs"]

@@ -11,6 +11,7 @@
     clippy::print_stderr
 )]
 
+pub mod clock;
 pub mod disks;
 pub mod mounted;
 pub mod packs;

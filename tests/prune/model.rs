@@ -2,16 +2,17 @@
 //! back whole.
 
 use crate::common::Random;
-use crate::common::disks::{CHUNK, START, Sparse, length, new_vault};
+use crate::common::clock::Fake;
+use crate::common::disks::{CHUNK, Sparse, length, new_vault};
 use crate::steps::{Gate, Steps, Turn};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use vaultfs::backup::{self, DiskInput, Hooks, Input, OpenSource};
 use vaultfs::chunk::Reader;
-use vaultfs::clock::{Clock, Seconds};
+use vaultfs::clock::Clock;
 use vaultfs::image::ReadAt;
 use vaultfs::image::disk::DiskImage;
 use vaultfs::monitor::Silent;
@@ -21,37 +22,6 @@ use vaultfs::store::{Key, Store};
 use vaultfs::vault::object::{ObjectId, ObjectType};
 use vaultfs::vault::tags::Tags;
 use vaultfs::vault::{Address, Change, Consistency, ResourceKind, ResourceName, Tombstone, Vault};
-
-/// A clock that everybody reads and the test sets; waiting moves it.
-pub(crate) struct Fake {
-    seconds: AtomicI64,
-    /// What the clock shows beyond the time that has passed.
-    ahead: AtomicI64,
-}
-
-impl Fake {
-    pub(crate) fn pass(&self, time: Duration) {
-        let seconds = i64::try_from(time.as_secs()).unwrap();
-        self.seconds.fetch_add(seconds, Ordering::Relaxed);
-    }
-
-    /// Sets the clock, without any time passing.
-    pub(crate) fn set_ahead(&self, seconds: i64) {
-        self.ahead.store(seconds, Ordering::Relaxed);
-    }
-}
-
-impl Clock for Fake {
-    fn now(&self) -> Seconds {
-        self.seconds.load(Ordering::Relaxed) + self.ahead.load(Ordering::Relaxed)
-    }
-    fn uptime(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.seconds.load(Ordering::Relaxed) - START + 100_000).unwrap())
-    }
-    fn sleep(&self, time: Duration) {
-        self.pass(time);
-    }
-}
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -80,10 +50,7 @@ impl World {
         new_vault(Arc::<MemoryStore>::clone(&store));
         Self {
             store,
-            clock: Arc::new(Fake {
-                seconds: AtomicI64::new(START),
-                ahead: AtomicI64::new(0),
-            }),
+            clock: Arc::default(),
             model: Arc::default(),
             steps: Arc::default(),
         }
@@ -97,10 +64,7 @@ impl World {
         }
         Self {
             store: Arc::new(store),
-            clock: Arc::new(Fake {
-                seconds: AtomicI64::new(self.clock.seconds.load(Ordering::Relaxed)),
-                ahead: AtomicI64::new(self.clock.ahead.load(Ordering::Relaxed)),
-            }),
+            clock: Arc::new(self.clock.fork()),
             model: Arc::new(Mutex::new(self.model.lock().clone())),
             steps: Arc::default(),
         }
@@ -251,7 +215,8 @@ pub(crate) fn content(chunks: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read(vault: &Vault, address: &Address) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+/// Reads the disk of a backup.
+pub(crate) fn read(vault: &Vault, address: &Address) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     if !vault.points(&address.resource)?.contains(&address.point) {
         return Err("it is not listed".into());
     }

@@ -1,8 +1,8 @@
-//! The program itself: what it says, killed at any call, and on a disk that is full to the last byte.
+//! The program itself: what it says, killed at any call, and how it repacks.
 
 use crate::common::mounted;
 use crate::common::program::{self, stderr, succeed, traced, vaultfs};
-use crate::common::{Random, files, have, skip, temporary_files, trace};
+use crate::common::{Random, files, have, temporary_files, trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
@@ -11,17 +11,17 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
-const GONE: &str = "servers/gone/2026-01-01T00-00-00Z";
-const KEPT: &str = "servers/kept/2026-01-02T00-00-00Z";
+pub(crate) const GONE: &str = "servers/gone/2026-01-01T00-00-00Z";
+pub(crate) const KEPT: &str = "servers/kept/2026-01-02T00-00-00Z";
 
 /// In memory where the system has such a directory.
-fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     let shared = Path::new("/dev/shm");
     let in_memory = tempfile::Builder::new().prefix("vaultfs-test-").tempdir_in(shared);
     in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
 }
 
-fn back_up(dir: &Path, vault: &Path, server: &str, seed: u64, more: &[&str]) -> Output {
+pub(crate) fn back_up(dir: &Path, vault: &Path, server: &str, seed: u64, more: &[&str]) -> Output {
     let path = dir.join(format!("{server}.img"));
     // Half of each disk is the same, but for the one that is deleted.
     let mut bytes = Random::quiet(if server == "gone" { 9 } else { 1 }).bytes(300_000);
@@ -33,7 +33,7 @@ fn back_up(dir: &Path, vault: &Path, server: &str, seed: u64, more: &[&str]) -> 
 }
 
 #[track_caller]
-fn good(output: &Output) -> serde_json::Value {
+pub(crate) fn good(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
@@ -41,32 +41,33 @@ fn good(output: &Output) -> serde_json::Value {
 /// A vault with a backup that stays and one that is deleted.
 fn vault_in(dir: &Path) -> PathBuf {
     let vault = program::init(dir);
-    fill(dir, &vault);
+    two_backups(dir, &vault);
+    succeed(words("delete", &vault, &[GONE]));
     vault
 }
 
-fn fill(dir: &Path, vault: &Path) {
+/// Makes a backup that is to stay and one that is to be deleted.
+pub(crate) fn two_backups(dir: &Path, vault: &Path) {
     good(&back_up(dir, vault, "gone", 2, &["--at", "2026-01-01T00-00-00Z"]));
     good(&back_up(dir, vault, "kept", 3, &["--at", "2026-01-02T00-00-00Z"]));
-    succeed(words("delete", vault, &[GONE]));
 }
 
-fn words(command: &str, vault: &Path, more: &[&str]) -> Command {
+pub(crate) fn words(command: &str, vault: &Path, more: &[&str]) -> Command {
     let first = [OsStr::new(command), vault.as_os_str()];
     vaultfs(first.into_iter().chain(more.iter().map(OsStr::new)))
 }
 
 const AT_ONCE: [&str; 5] = ["--grace", "0", "--keep-deleted", "0", "--json"];
 
-fn prune(vault: &Path) -> Output {
+pub(crate) fn prune(vault: &Path) -> Output {
     words("prune", vault, &AT_ONCE).output().unwrap()
 }
 
-fn cat(vault: &Path, address: &str) -> Vec<u8> {
+pub(crate) fn cat(vault: &Path, address: &str) -> Vec<u8> {
     succeed(words("cat", vault, &[&format!("{address}/disks/vda.img")]))
 }
 
-fn bytes_of(dir: &Path, server: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(dir: &Path, server: &str) -> Vec<u8> {
     std::fs::read(dir.join(format!("{server}.img"))).unwrap()
 }
 
@@ -226,102 +227,6 @@ fn a_prune_killed_at_any_call_loses_nothing_and_is_finished_by_the_next() {
     let kills = kills.into_inner();
     println!("{} places, {kills} kills", places.len());
     assert!(kills >= 30, "only {kills} kills");
-}
-
-/// A file system of 48 MiB in a file.
-struct Small {
-    dir: TempDir,
-}
-
-impl Small {
-    fn mount() -> Option<Self> {
-        let dir = TempDir::new().unwrap();
-        let image = dir.path().join("image");
-        std::fs::File::create(&image).unwrap().set_len(48 << 20).unwrap();
-        let made = Command::new("mkfs.ext4")
-            .args(["-q", "-m", "0"])
-            .arg(&image)
-            .status()
-            .unwrap();
-        assert!(made.success());
-        let point = dir.path().join("mnt");
-        std::fs::create_dir(&point).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&point)
-            .output()
-            .unwrap();
-        mounted.status.success().then_some(Self { dir })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("mnt")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Command::new("umount").arg(self.path()).status().unwrap();
-    }
-}
-
-#[test]
-fn a_disk_that_is_full_to_the_last_byte_is_pruned() {
-    let test = "a_disk_that_is_full_to_the_last_byte_is_pruned";
-    if !have(test, "mkfs.ext4") {
-        return;
-    }
-    let Some(small) = Small::mount() else {
-        skip(test, "loop devices cannot be mounted here");
-        return;
-    };
-    let dir = scratch();
-    let vault = program::init(&small.path());
-    good(&back_up(
-        dir.path(),
-        &vault,
-        "gone",
-        2,
-        &["--at", "2026-01-01T00-00-00Z"],
-    ));
-    good(&back_up(
-        dir.path(),
-        &vault,
-        "kept",
-        3,
-        &["--at", "2026-01-02T00-00-00Z"],
-    ));
-    let filler = small.path().join("filler");
-    let fill = || {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&filler)
-            .unwrap();
-        let mut len = 1 << 20;
-        while len > 0 {
-            if std::io::Write::write_all(&mut file, &vec![7; len]).is_err() {
-                len /= 2;
-            }
-        }
-    };
-    fill();
-    let refused = back_up(dir.path(), &vault, "more", 4, &[]);
-    assert!(
-        !refused.status.success() && stderr(&refused).contains("No space left"),
-        "{}",
-        stderr(&refused)
-    );
-    // Deleting and pruning work all the same, each on a disk with nothing left.
-    succeed(words("delete", &vault, &[GONE]));
-    good(&prune(&vault));
-    let last = good(&prune(&vault));
-    assert_eq!(last["removed_backups"], serde_json::json!([GONE]), "{last}");
-    assert!(last["removed"]["bytes"].as_u64().unwrap() > 300_000);
-    assert!(cat(&vault, KEPT) == bytes_of(dir.path(), "kept"));
-    good(&back_up(dir.path(), &vault, "more", 4, &[]));
-    assert!(cat(&vault, "servers/more/latest") == bytes_of(dir.path(), "more"));
 }
 
 #[test]
