@@ -12,8 +12,10 @@ pub mod ext;
 pub mod fat;
 pub mod file_system;
 pub mod image;
+pub mod lease;
 pub mod manifest;
 pub mod map_page;
+pub mod mark;
 pub mod pack_footer;
 pub mod qcow2;
 pub mod record;
@@ -32,7 +34,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 14] = [
     Target {
         name: "config",
         run: config::run,
@@ -54,6 +56,11 @@ pub const ALL: [Target; 12] = [
         seed: fat::seed,
     },
     Target {
+        name: "lease",
+        run: lease::run,
+        seed: lease::seed,
+    },
+    Target {
         name: "manifest",
         run: manifest::run,
         seed: manifest::seed,
@@ -62,6 +69,11 @@ pub const ALL: [Target; 12] = [
         name: "map_page",
         run: map_page::run,
         seed: map_page::seed,
+    },
+    Target {
+        name: "mark",
+        run: mark::run,
+        seed: mark::seed,
     },
     Target {
         name: "pack_footer",
