@@ -11,5 +11,9 @@ mod common;
 mod exchange;
 #[path = "damage/flips.rs"]
 mod flips;
+#[path = "damage/kinds.rs"]
+mod kinds;
 #[path = "damage/sample.rs"]
 mod sample;
+#[path = "damage/whole.rs"]
+mod whole;

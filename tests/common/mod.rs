@@ -19,6 +19,7 @@ pub mod packs;
 pub mod program;
 pub mod reads;
 pub mod slow;
+pub mod stored;
 pub mod trace;
 
 use std::path::Path;

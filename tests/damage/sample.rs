@@ -46,6 +46,33 @@ impl Reading {
     }
 }
 
+/// Goes through a list on all cores, each with a state of its own; the results are in the order of the list.
+pub(crate) fn on_all_cores<M: Sync, S, T: Send>(
+    mutants: &[M],
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &M) -> T + Sync,
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let thread = || {
+        let (mut state, mut results) = (state(), Vec::new());
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(mutant) = mutants.get(number) else {
+                return results;
+            };
+            results.push((number, work(&mut state, mutant)));
+        }
+    };
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(thread)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    results.sort_unstable_by_key(|(number, _)| *number);
+    assert_eq!(results.len(), mutants.len());
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Data that compresses to about half, different in each run of 4 KiB.
 fn half(random: &mut Random, len: usize) -> Vec<u8> {
     let mut bytes = random.bytes(len);
@@ -191,32 +218,20 @@ impl Sample {
         mutants: &[M],
         mutate: impl Fn(&[u8], &M) -> Vec<u8> + Sync,
     ) -> Vec<bool> {
-        let next = AtomicUsize::new(0);
         let original = &self.objects[key];
-        let work = || {
-            let store = self.store();
-            let mut found = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(mutant) = mutants.get(number) else { break };
+        on_all_cores(
+            mutants,
+            || self.store(),
+            |store, mutant| {
                 let data = mutate(original, mutant);
                 assert_ne!(&data, original, "{mutant:?} is no mutant");
                 store.overwrite(key, data);
-                let read = std::panic::AssertUnwindSafe(|| self.read(&store));
+                let read = std::panic::AssertUnwindSafe(|| self.read(store));
                 let reading = std::panic::catch_unwind(read);
                 let reading = reading.unwrap_or_else(|_| panic!("{key}: wrong bytes or a panic at {mutant:?}"));
-                found.push((number, reading.found()));
-            }
-            found
-        };
-        let cores = std::thread::available_parallelism().unwrap().get();
-        let mut found: Vec<(usize, bool)> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-        });
-        found.sort_unstable();
-        assert_eq!(found.len(), mutants.len());
-        found.into_iter().map(|(_, found)| found).collect()
+                reading.found()
+            },
+        )
     }
 }
 

@@ -239,7 +239,7 @@ fn back_up_with(
     good(&back_up(place, &vault, "more", 4, &[]));
     assert!(cat(&vault, "servers/more/latest") == bytes_of(place, "more"), "{free}");
     whole(KEPT, "kept");
-    assert!(small.left().get("deleted").is_none() && files(&vault.join("leases")).is_empty());
+    assert!(!small.left().contains_key("deleted") && files(&vault.join("leases")).is_empty());
     ended
 }
 
@@ -268,7 +268,7 @@ fn a_backup_that_does_not_fit_leaves_every_other_whole_wherever_it_ends() {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(free) = amounts.get(number) else { break };
-                    match back_up_with(&small, dir.path(), *free, number % 5 == 0) {
+                    match back_up_with(&small, dir.path(), *free, number.is_multiple_of(5)) {
                         Ok(()) => drop(fit.fetch_add(1, Ordering::Relaxed)),
                         Err((kind, objects)) => {
                             *kinds.lock().entry(kind).or_insert(0) += 1;
