@@ -77,6 +77,7 @@ fn copy_all(from: &Vault, hand: &Hand, contents: &BTreeMap<Address, Vec<u8>>) {
     let cancel = AtomicBool::new(false);
     let environment = copy::Environment {
         monitor: &Silent,
+        clock: &*hand.clock,
         cancel: &cancel,
         jobs: 1,
     };
