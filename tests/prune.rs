@@ -16,3 +16,5 @@ mod program;
 mod races;
 #[path = "prune/steps.rs"]
 mod steps;
+#[path = "prune/threads.rs"]
+mod threads;

@@ -15,7 +15,7 @@ const GONE: &str = "servers/gone/2026-01-01T00-00-00Z";
 const KEPT: &str = "servers/kept/2026-01-02T00-00-00Z";
 
 /// In memory where the system has such a directory.
-fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     let shared = Path::new("/dev/shm");
     let in_memory = tempfile::Builder::new().prefix("vaultfs-test-").tempdir_in(shared);
     in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
