@@ -8,6 +8,8 @@ mod common;
 mod days;
 #[path = "prune/facts.rs"]
 mod facts;
+#[path = "prune/looks.rs"]
+mod looks;
 #[path = "prune/model.rs"]
 mod model;
 #[path = "prune/program.rs"]
