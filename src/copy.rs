@@ -15,7 +15,7 @@ mod tree;
 pub use plan::{Plan, Step, Work};
 
 use crate::chunk::{self, Reader};
-use crate::clock::{self, Point};
+use crate::clock::{Clock, Point};
 use crate::lease::{self, Lease};
 use crate::monitor::Monitor;
 use crate::store;
@@ -162,11 +162,13 @@ impl Error {
 /// The result of a copy.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What surrounds a copy: where progress goes, whether to stop, and how many threads work.
+/// What surrounds a copy: where progress goes, what the time is, whether to stop, and how many threads work.
 #[derive(Clone, Copy)]
 pub struct Environment<'a> {
     /// Receives progress.
     pub monitor: &'a dyn Monitor,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
     /// Set to stop the copy soon.
     pub cancel: &'a AtomicBool,
     /// Threads that read, check and write.
@@ -357,7 +359,7 @@ impl Copier<'_> {
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let taken = Lease::take(self.to.vault(), lease::Kind::Copy, &clock::System);
+        let taken = Lease::take(self.to.vault(), lease::Kind::Copy, self.environment.clock);
         let taken = Arc::new(taken.map_err(|error| self.unwritable(address, error.into()))?);
         Ok(Arc::clone(lease.insert(taken)))
     }

@@ -11,6 +11,8 @@ mod facts;
 mod files;
 #[path = "prune/full.rs"]
 mod full;
+#[path = "prune/looks.rs"]
+mod looks;
 #[path = "prune/model.rs"]
 mod model;
 #[path = "prune/pages.rs"]
@@ -21,3 +23,5 @@ mod program;
 mod races;
 #[path = "prune/steps.rs"]
 mod steps;
+#[path = "prune/threads.rs"]
+mod threads;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use vaultfs::chunk::Reader;
+use vaultfs::clock::System;
 use vaultfs::copy::{self, Amounts, Environment, Outcome};
 use vaultfs::image::ReadAt;
 use vaultfs::image::disk::DiskImage;
@@ -45,6 +46,7 @@ fn copy_all(from: &Vault, to: &Vault, addresses: Vec<Address>) -> (Vec<Outcome>,
     let cancel = AtomicBool::new(false);
     let environment = Environment {
         monitor: &Silent,
+        clock: &System,
         cancel: &cancel,
         jobs: 3,
     };

@@ -13,11 +13,13 @@ use std::time::Duration;
 use vaultfs::backup::{self, DiskInput, Hooks, Input, OpenSource};
 use vaultfs::chunk::Reader;
 use vaultfs::clock::Clock;
+use vaultfs::copy;
 use vaultfs::image::ReadAt;
 use vaultfs::image::disk::DiskImage;
 use vaultfs::monitor::Silent;
 use vaultfs::prune::{self, Mode, Report, Settings};
 use vaultfs::store::memory::MemoryStore;
+use vaultfs::store::record::{Call, RecordingStore};
 use vaultfs::store::{Key, Store};
 use vaultfs::vault::object::{ObjectId, ObjectType};
 use vaultfs::vault::tags::Tags;
@@ -37,23 +39,18 @@ pub(crate) const AT_ONCE: Settings = Settings {
 type Model = BTreeMap<Address, Vec<u8>>;
 
 /// A vault and its model.
-pub(crate) struct World {
-    pub(crate) store: Arc<MemoryStore>,
+pub(crate) struct World<S = MemoryStore> {
+    pub(crate) store: Arc<S>,
     pub(crate) clock: Arc<Fake>,
     pub(crate) model: Arc<Mutex<Model>>,
     pub(crate) steps: Arc<Steps>,
+    /// What the bytes of each backup were read from.
+    relied: Mutex<BTreeMap<Address, Relied>>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        new_vault(Arc::<MemoryStore>::clone(&store));
-        Self {
-            store,
-            clock: Arc::default(),
-            model: Arc::default(),
-            steps: Arc::default(),
-        }
+        Self::in_store(MemoryStore::new())
     }
 
     /// The same world again, to be changed in another way.
@@ -67,6 +64,7 @@ impl World {
             clock: Arc::new(self.clock.fork()),
             model: Arc::new(Mutex::new(self.model.lock().clone())),
             steps: Arc::default(),
+            relied: Mutex::default(),
         }
     }
 
@@ -81,10 +79,33 @@ impl World {
             ..self.fork()
         }
     }
+}
+
+impl<S: Store + 'static> World<S> {
+    /// A new vault in an empty store.
+    pub(crate) fn in_store(store: S) -> Self {
+        let store = Arc::new(store);
+        new_vault(Arc::<S>::clone(&store));
+        Self {
+            store,
+            clock: Arc::default(),
+            model: Arc::default(),
+            steps: Arc::default(),
+            relied: Mutex::default(),
+        }
+    }
+
+    /// Another vault, on the same clock.
+    pub(crate) fn elsewhere(&self) -> World {
+        World {
+            clock: Arc::clone(&self.clock),
+            ..World::new()
+        }
+    }
 
     /// The vault, past all turns.
     pub(crate) fn vault(&self) -> Vault {
-        Vault::open(Arc::<MemoryStore>::clone(&self.store)).unwrap()
+        Vault::open(Arc::<S>::clone(&self.store)).unwrap()
     }
 
     pub(crate) fn hand(&self) -> Hand {
@@ -122,11 +143,16 @@ impl World {
 
     /// Gives turns to an actor, at most `most`; `false` if it has ended. Looks at every backup after each operation that could harm one.
     pub(crate) fn run(&self, actor: usize, most: usize, story: &dyn Fn() -> String) -> bool {
-        for _ in 0..most {
-            match self.steps.turn(actor) {
+        let mut left = most;
+        while left > 0 {
+            match self.steps.turns(actor, left) {
                 Turn::Ended => return false,
-                Turn::Did(what) if what.starts_with("delete") => self.check(&|| format!("{}, after {what}", story())),
-                Turn::Did(_) => {}
+                Turn::Did(count, deleted) => {
+                    left = left.saturating_sub(count);
+                    if let Some(key) = deleted {
+                        self.check_without(&key, &|| format!("{}, after {key} was deleted", story()));
+                    }
+                }
             }
         }
         true
@@ -134,10 +160,30 @@ impl World {
 
     /// Reads every backup that must be there.
     pub(crate) fn check(&self, story: &dyn Fn() -> String) {
-        let vault = self.vault();
-        for (address, chunks) in self.model.lock().iter() {
+        self.relied.lock().clear();
+        self.check_new(story);
+    }
+
+    /// Reads every backup that must be there and was read from an object that is gone, or was not read yet. Objects never change: what
+    /// was read from others only reads as it did.
+    fn check_without(&self, gone: &Key, story: &dyn Fn() -> String) {
+        self.relied.lock().retain(|_, relied| !relied.on(gone));
+        self.check_new(story);
+    }
+
+    fn check_new(&self, story: &dyn Fn() -> String) {
+        let (model, mut relied) = (self.model.lock(), self.relied.lock());
+        let store = Arc::new(RecordingStore::new(Arc::clone(&self.store)));
+        let vault = Vault::open(Arc::<RecordingStore<Arc<S>>>::clone(&store)).unwrap();
+        for (address, chunks) in model
+            .iter()
+            .filter(|(address, _)| !relied.contains_key(*address))
+            .collect::<Vec<_>>()
+        {
+            store.take_calls();
             let read = read(&vault, address).unwrap_or_else(|error| panic!("{}: {address}: {error}", story()));
             assert!(read == content(chunks), "{}: {address} has changed", story());
+            relied.insert(address.clone(), Relied::of(store.take_calls()));
         }
     }
 
@@ -154,8 +200,14 @@ impl World {
             assert_eq!(left(prefix), Vec::<Key>::new(), "{}", story());
         }
         let vault = self.vault();
-        let needed = self.needed(&vault);
         let packs: BTreeSet<String> = left("packs/").iter().map(|key| key.as_str()[9..].to_owned()).collect();
+        let mut needed = self.needed(&vault);
+        // As long as a pack is needed, those stay that chunks of it were stored in again.
+        let moved: Vec<(String, String)> = left("moved/").iter().map(old_and_new).collect();
+        while moved
+            .iter()
+            .any(|(old, new)| needed.contains(old) && packs.contains(new) && needed.insert(new.clone()))
+        {}
         let backups: BTreeSet<Address> = self.model.lock().keys().cloned().collect();
         let there: BTreeSet<Address> = addresses(&vault);
         assert!(there.is_superset(&backups), "{}", story());
@@ -189,12 +241,47 @@ impl World {
     }
 }
 
+/// Objects and listings that something was read from.
+struct Relied {
+    objects: BTreeSet<String>,
+    listings: Vec<String>,
+}
+
+impl Relied {
+    fn of(calls: Vec<Call>) -> Self {
+        let (mut objects, mut listings) = (BTreeSet::new(), Vec::new());
+        for call in calls {
+            match call {
+                Call::Get(key) | Call::ReadRange(key, ..) | Call::ReadTail(key, _) | Call::Head(key) => {
+                    objects.insert(key);
+                }
+                Call::List(prefix) => listings.push(prefix),
+                other => panic!("a reader does not {other:?}"),
+            }
+        }
+        Self { objects, listings }
+    }
+
+    fn on(&self, key: &Key) -> bool {
+        let listed = |prefix: &String| key.as_str().starts_with(prefix);
+        // Who lists backups and tombstones looks for a name of its own: it is among the objects, and others may go.
+        let is_moved = key.as_str().starts_with("moved/");
+        self.objects.contains(key.as_str()) || is_moved && self.listings.iter().any(listed)
+    }
+}
+
 struct End<'a>(&'a Steps, usize);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.end(self.1);
     }
+}
+
+/// The two packs that a record in `moved/` names.
+fn old_and_new(key: &Key) -> (String, String) {
+    let mut names = key.as_str().split('/').skip(1).map(str::to_owned);
+    (names.next().unwrap(), names.next().unwrap())
 }
 
 /// The backups that are not deleted.
@@ -238,6 +325,16 @@ pub(crate) struct Hand {
 impl Hand {
     /// Backs up chunks; the backup must be there from the moment this returns.
     pub(crate) fn back_up(&self, server: &str, chunks: &[u8]) -> Result<Address, backup::Error> {
+        self.back_up_after(server, chunks, None)
+    }
+
+    /// As [`back_up`](Self::back_up), with a command between the reading and the commit.
+    pub(crate) fn back_up_after(
+        &self,
+        server: &str,
+        chunks: &[u8],
+        command: Option<&str>,
+    ) -> Result<Address, backup::Error> {
         let data: Vec<(u64, Vec<u8>)> = (0u64..)
             .zip(chunks)
             .filter(|(_, number)| **number > 0)
@@ -258,7 +355,10 @@ impl Hand {
             at: None,
             level: 1,
             jobs: 1,
-            hooks: Hooks::default(),
+            hooks: Hooks {
+                before: None,
+                after: command.map(str::to_owned),
+            },
         };
         let environment = backup::Environment {
             monitor: &Silent,
@@ -268,11 +368,6 @@ impl Hand {
         let report = backup::run(&self.vault, &request, environment)?;
         self.model.lock().insert(report.address.clone(), chunks.to_vec());
         Ok(report.address)
-    }
-
-    /// A backup of these chunks came by another way; it must be there from now on.
-    pub(crate) fn expect(&self, address: &Address, chunks: &[u8]) {
-        self.model.lock().insert(address.clone(), chunks.to_vec());
     }
 
     /// Deletes a backup; it need not be there from the moment this is called.
@@ -295,6 +390,32 @@ impl Hand {
         }
     }
 
+    /// Copies everything that there is in another vault; what came over must be there from now on.
+    pub(crate) fn copy_from(
+        &self,
+        from: &Vault,
+        contents: &BTreeMap<Address, Vec<u8>>,
+        tell: &mut dyn FnMut(&Address, copy::Outcome),
+    ) {
+        let cancel = AtomicBool::new(false);
+        let environment = copy::Environment {
+            monitor: &Silent,
+            clock: &*self.clock,
+            cancel: &cancel,
+            jobs: 1,
+        };
+        // What was deleted where it is copied to stays deleted, and is named.
+        let Ok(plan) = copy::plan(from, &self.vault, contents.keys().cloned().collect(), 1) else {
+            return;
+        };
+        copy::run(from, &self.vault, &plan, environment, &mut |address, outcome| {
+            if matches!(outcome, copy::Outcome::Copied) {
+                self.model.lock().insert(address.clone(), contents[address].clone());
+            }
+            tell(address, outcome);
+        });
+    }
+
     pub(crate) fn prune(&self, settings: Settings) -> Result<Report, prune::Error> {
         self.prune_as(settings, Mode::Run)
     }
@@ -307,6 +428,17 @@ impl Hand {
         };
         prune::run(&self.vault, settings, mode, environment)
     }
+}
+
+/// An error with all its causes.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Gives turns to all actors in a random order until all have ended.

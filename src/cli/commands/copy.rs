@@ -5,6 +5,7 @@ use super::super::output;
 use super::super::request;
 use super::super::{Context, args};
 use super::{cancelled_by_signals, exact_size, fields};
+use crate::clock::System;
 use crate::copy::{self, Amounts, Environment, Outcome, Plan, Work};
 use crate::store::s3;
 use crate::vault::{self, Address, Vault};
@@ -37,6 +38,7 @@ pub(in super::super) fn run(context: &Context, args: &args::Copy) -> anyhow::Res
     let mut ended = Ended::default();
     let environment = Environment {
         monitor: &*monitor,
+        clock: &System,
         cancel: &cancel,
         jobs,
     };
