@@ -98,9 +98,12 @@ impl Counts {
     }
 }
 
+/// A stage of some work: its name, and how what a kill left tells that it fell into it.
+pub(crate) type Stage<'a, T> = (&'a str, &'a dyn Fn(&T) -> bool);
+
 /// Asserts that kills fell into each of these stages, and tells how many.
 #[track_caller]
-pub(crate) fn every_stage<T>(of: &str, left: &[T], stages: &[(&str, &dyn Fn(&T) -> bool)]) {
+pub(crate) fn every_stage<T>(of: &str, left: &[T], stages: &[Stage<'_, T>]) {
     let count = |is_in: &dyn Fn(&T) -> bool| left.iter().filter(|left| is_in(left)).count();
     let counts: Vec<(&str, usize)> = stages.iter().map(|(name, is_in)| (*name, count(*is_in))).collect();
     println!("{of}: {} kills: {counts:?}", left.len());
