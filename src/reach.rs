@@ -282,7 +282,9 @@ impl<'a> Walk<'a> {
                 }
                 None => true,
             });
-            looked.found.push(here);
+            if !here.places.is_empty() {
+                looked.found.push(here);
+            }
         }
         // Moved since the records were listed, or nobody listed them, or it is nowhere.
         for reference in rest {

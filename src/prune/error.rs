@@ -26,6 +26,15 @@ pub enum Error {
         #[source]
         source: vault::Error,
     },
+    /// A backup was listed, and its manifest is not there.
+    #[error(
+        "backup {address} was there a moment ago and is not any more: whoever wrote it has taken it back, or the store does not list \
+         what there is; nothing is removed; run this again"
+    )]
+    Vanished {
+        /// The backup.
+        address: Address,
+    },
     /// A page of a backup could not be read.
     #[error(
         "backup {address} cannot be read in full, so that nobody knows what it needs, and nothing is removed; look at it with \

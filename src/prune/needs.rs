@@ -64,6 +64,10 @@ impl Prune<'_> {
             {
                 return damaged(&error);
             }
+            Err(vault::Error::NoBackup { .. }) => {
+                let address = address.clone();
+                return Err(Error::Vanished { address });
+            }
             other => other.map_err(|source| Error::Manifest {
                 address: address.clone(),
                 source,

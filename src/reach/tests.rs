@@ -357,3 +357,21 @@ fn a_walk_that_is_called_off_ends() {
         .backup(&address(), &disk(2, 0, vec![page]), Doubt::KeepPacks);
     assert!(matches!(walked, Err(Error::Interrupted)));
 }
+
+#[test]
+fn what_was_stored_again_is_needed_where_it_is_now_and_nowhere_else() {
+    let mut build = Build::new();
+    let here = build.chunk(1, DATA);
+    let again = build.chunk(1, OTHER);
+    assert_eq!(here.id, again.id);
+    let (page, _) = build.page(2, &[here]);
+    let reader = build.reader();
+    let mut walk = Walk::new(&reader).following(BTreeMap::from([(DATA, vec![OTHER])]));
+    walk.backup(&address(), &disk(2, 0, vec![page]), Doubt::KeepPacks)
+        .unwrap();
+    let needed: HashSet<&Object> = walk.objects().keys().collect();
+    assert_eq!(
+        needed,
+        HashSet::from([&(ObjectType::Pack, OTHER), &(ObjectType::MetaPack, META)])
+    );
+}

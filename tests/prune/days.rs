@@ -166,8 +166,9 @@ fn live_through(seed: u64, tally: &Arc<Tally>) {
             for _ in 0..2 {
                 match hand.prune(PATIENT) {
                     Ok(report) => counts.pruned(&report),
-                    // To a prune that looked at the clock before it jumped, a lease from after that is from the future.
-                    Err(prune::Error::Skew { .. }) => {}
+                    // To a prune that looked at the clock before it jumped, a lease from after that is from the future. And a
+                    // copy whose lease was lost takes back what it has committed: it can be seen for a moment.
+                    Err(prune::Error::Skew { .. } | prune::Error::Vanished { .. }) => {}
                     Err(error) => panic!("{}", causes(&error)),
                 }
                 hand.clock.pass(HOUR + HOUR / 2);

@@ -211,7 +211,7 @@ impl<S: Store + 'static> Stage<S> {
                         .repacking
                         .fetch_add(u64::from(report.repacked.objects > 0), Ordering::Relaxed);
                 }
-                Err(Error::Skew { .. } | Error::Changed { .. }) => add(&self.tally.stopped),
+                Err(Error::Skew { .. } | Error::Changed { .. } | Error::Vanished { .. }) => add(&self.tally.stopped),
                 Err(error) => panic!("{}", causes(&error)),
             }
             pause(5);
