@@ -2,7 +2,7 @@
 //! their operations, while the clock goes on.
 
 use crate::common::Random;
-use crate::model::{DAY, HOUR, Hand, World, causes, content, shuffle};
+use crate::model::{DAY, HOUR, Hand, World, causes, content, is_taken_back, shuffle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,6 +168,7 @@ fn live_through(seed: u64, tally: &Arc<Tally>) {
                     Ok(report) => counts.pruned(&report),
                     // To a prune that looked at the clock before it jumped, a lease from after that is from the future.
                     Err(prune::Error::Skew { .. }) => {}
+                    Err(error) if is_taken_back(&error) => {}
                     Err(error) => panic!("{}", causes(&error)),
                 }
                 hand.clock.pass(HOUR + HOUR / 2);

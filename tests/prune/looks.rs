@@ -1,6 +1,7 @@
 //! Looks that a prune takes again although it has looked before, each where it is the only one that tells.
 
-use crate::model::{AT_ONCE, DAY, Fake, HOUR, World};
+use crate::clock::Fake;
+use crate::model::{AT_ONCE, DAY, HOUR, World};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -224,6 +225,42 @@ fn a_deleted_backup_keeps_what_it_needs_until_its_time_has_come() {
     world.clock.pass(8 * DAY);
     let purged: usize = (0..2).map(|_| world.hand().prune(settings).unwrap().purged.len()).sum();
     assert_eq!(purged, 1);
+}
+
+#[test]
+fn a_backup_that_was_brought_back_and_deleted_again_has_its_time_from_the_beginning() {
+    let (world, deleted) = marked();
+    let hand = world.hand();
+    hand.undelete(&deleted, &DELETED).unwrap();
+    world.clock.pass(HOUR);
+    hand.delete(&deleted).unwrap();
+    let settings = Settings {
+        keep_deleted: 7 * DAY,
+        ..AT_ONCE
+    };
+    for _ in 0..3 {
+        world.clock.pass(DAY);
+        assert!(hand.prune(settings).unwrap().purged.is_empty());
+    }
+    hand.undelete(&deleted, &DELETED).unwrap();
+    world.check(&|| "brought back again".to_owned());
+}
+
+#[test]
+fn a_pack_that_a_backup_needs_and_that_is_gone_stops_a_prune() {
+    let (world, _) = unmarked();
+    let kept = &world.store.list("packs/").unwrap();
+    world.hand().back_up("lost", &[8]).unwrap();
+    let lost = world.store.list("packs/").unwrap();
+    let lost = lost.iter().find(|key| !kept.contains(key)).unwrap();
+    world.store.delete(lost).unwrap();
+    let before = content(&world);
+    let error = world.hand().prune(AT_ONCE).unwrap_err();
+    assert!(
+        matches!(&error, Error::Missing { key } if key == lost.as_str()),
+        "{error}"
+    );
+    assert_eq!(content(&world), before);
 }
 
 /// Locks a backup that is deleted, as two programs do that do not see each other.

@@ -2,7 +2,7 @@
 //! eight read as a mount does, with images that stay open.
 
 use crate::common::Random;
-use crate::model::{HOUR, World, causes, content};
+use crate::model::{HOUR, World, causes, content, is_taken_back};
 use crate::program::scratch;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -213,6 +213,7 @@ impl<S: Store + 'static> Stage<S> {
                         .fetch_add(u64::from(report.repacked.objects > 0), Ordering::Relaxed);
                 }
                 Err(Error::Skew { .. } | Error::Changed { .. }) => add(&self.tally.stopped),
+                Err(error) if is_taken_back(&error) => add(&self.tally.stopped),
                 Err(error) => panic!("{}", causes(&error)),
             }
             pause(5);
