@@ -1,7 +1,7 @@
 //! What a prune must never do: remove something of a backup that is there. Writers, prunes, deletions and copies are stepped through
 //! their operations on one store in memory, one operation at a time, in many orders, killed and suspended in between.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 #[path = "prune/days.rs"]

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use vaultfs::clock::{Clock, Seconds};
+use vaultfs::clock::{Clock, Point, Seconds};
 use vaultfs::lease::{Kind, Lease};
 use vaultfs::monitor::Silent;
-use vaultfs::prune::{self, Environment, Error, Mode, Report, Wait};
+use vaultfs::prune::{self, Environment, Error, Mode, Report, Settings, Wait};
 use vaultfs::store::memory::MemoryStore;
 use vaultfs::store::{Key, Result, Store};
 use vaultfs::vault::object::ObjectId;
-use vaultfs::vault::{Address, Vault};
+use vaultfs::vault::{Address, Lock, Vault};
 
 const DELETED: [u8; 2] = [1, 2];
 
@@ -205,6 +205,112 @@ fn a_lease_that_is_renewed_while_it_is_watched_is_left_alone() {
     assert!(!lease.is_whole().unwrap());
     drop(lease);
     world.settle(&|| "after it".to_owned());
+}
+
+#[test]
+fn a_deleted_backup_keeps_what_it_needs_until_its_time_has_come() {
+    let (world, deleted) = unmarked();
+    // Nothing but the time that deleted backups are kept stands between it and its removal.
+    let settings = Settings {
+        keep_deleted: 7 * DAY,
+        ..AT_ONCE
+    };
+    for _ in 0..3 {
+        world.clock.pass(DAY);
+        world.hand().prune(settings).unwrap();
+    }
+    world.hand().undelete(&deleted, &DELETED).unwrap();
+    world.check(&|| "brought back".to_owned());
+    world.hand().delete(&deleted).unwrap();
+    world.clock.pass(8 * DAY);
+    let purged: usize = (0..2).map(|_| world.hand().prune(settings).unwrap().purged.len()).sum();
+    assert_eq!(purged, 1);
+}
+
+#[test]
+fn a_backup_that_was_brought_back_and_deleted_again_has_its_time_from_the_beginning() {
+    let (world, deleted) = marked();
+    let hand = world.hand();
+    hand.undelete(&deleted, &DELETED).unwrap();
+    world.clock.pass(HOUR);
+    hand.delete(&deleted).unwrap();
+    let settings = Settings {
+        keep_deleted: 7 * DAY,
+        ..AT_ONCE
+    };
+    for _ in 0..3 {
+        world.clock.pass(DAY);
+        assert!(hand.prune(settings).unwrap().purged.is_empty());
+    }
+    hand.undelete(&deleted, &DELETED).unwrap();
+    world.check(&|| "brought back again".to_owned());
+}
+
+#[test]
+fn a_pack_that_a_backup_needs_and_that_is_gone_stops_a_prune() {
+    let (world, _) = unmarked();
+    let kept = &world.store.list("packs/").unwrap();
+    world.hand().back_up("lost", &[8]).unwrap();
+    let lost = world.store.list("packs/").unwrap();
+    let lost = lost.iter().find(|key| !kept.contains(key)).unwrap();
+    world.store.delete(lost).unwrap();
+    let before = content(&world);
+    let error = world.hand().prune(AT_ONCE).unwrap_err();
+    assert!(
+        matches!(&error, Error::Missing { key } if key == lost.as_str()),
+        "{error}"
+    );
+    assert_eq!(content(&world), before);
+}
+
+/// Locks a backup that is deleted, as two programs do that do not see each other.
+fn lock_deleted(store: &MemoryStore, vault: &Vault, deleted: &Address) {
+    let until = Point::from_seconds(deleted.point.seconds() + 400 * 86_400).unwrap();
+    let lock = Lock {
+        at: deleted.point.seconds(),
+        by: "test".to_owned(),
+    };
+    let key = vaultfs::vault::lifecycle::deleted_key(deleted).unwrap();
+    let tombstone = store.get(&key, u64::MAX).unwrap();
+    store.delete(&key).unwrap();
+    vault.lock(deleted, until, &lock).unwrap();
+    store.put_new(&key, &tombstone).unwrap();
+}
+
+#[test]
+fn a_deleted_backup_that_is_locked_stays_also_if_it_is_marked() {
+    for (world, deleted) in [unmarked(), marked()] {
+        lock_deleted(&world.store, &world.vault(), &deleted);
+        for _ in 0..3 {
+            world.clock.pass(DAY);
+            assert!(world.hand().prune(AT_ONCE).unwrap().purged.is_empty());
+        }
+        world.hand().undelete(&deleted, &DELETED).unwrap();
+        world.check(&|| "brought back".to_owned());
+    }
+}
+
+#[test]
+fn a_backup_that_is_locked_after_all_was_decided_stays() {
+    let (world, deleted) = marked();
+    let (store, vault, address) = (Arc::clone(&world.store), world.vault(), deleted.clone());
+    let (looked, looks) = (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&looks);
+    // Only the last look before the removal is about one resource.
+    let tell = move |prefix: &str, keys: Vec<Key>| {
+        if prefix == format!("pins/{}/", address.resource) && !looked.swap(true, Ordering::Relaxed) {
+            lock_deleted(&store, &vault, &address);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        keys
+    };
+    let error = prune_told(&world, tell).unwrap_err();
+    assert!(
+        matches!(&error, Error::Changed { address } if *address == deleted),
+        "{error}"
+    );
+    assert_eq!(looks.load(Ordering::Relaxed), 1);
+    assert!(world.vault().load(&deleted).is_ok());
 }
 
 #[test]
