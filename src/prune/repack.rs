@@ -91,13 +91,18 @@ pub(super) fn plan(prune: &Prune<'_>, facts: &Facts, percent: u8) -> Option<Plan
     Some(plan)
 }
 
-/// Where chunks of each pack were stored again, as far as those packs are there.
+/// Where chunks of each pack were stored again, as far as those packs are there. The first that has a chunk is the one that counts, so
+/// that those which were themselves stored again come last: else such a pack would be needed, and repacked, again and again.
 pub(super) fn moves(listing: &Listing) -> BTreeMap<ObjectId, Vec<ObjectId>> {
     let mut moves = BTreeMap::<ObjectId, Vec<ObjectId>>::new();
     for (old, new) in &listing.moved {
         if listing.packs.contains(new) || listing.meta_packs.contains(new) {
             moves.entry(*old).or_default().push(*new);
         }
+    }
+    let led_on: BTreeSet<ObjectId> = moves.keys().copied().collect();
+    for packs in moves.values_mut() {
+        packs.sort_by_key(|pack| led_on.contains(pack));
     }
     moves
 }
@@ -216,4 +221,21 @@ fn copy_pages(
 fn unreadable((object_type, pack): Object, source: chunk::Error) -> Error {
     let key = pack_key(object_type, &pack).map_or_else(|_| crate::bytes::hex(&pack), |key| key.to_string());
     Error::Repack { key, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_that_was_itself_stored_again_counts_after_those_that_were_not() {
+        let [old, first, second, third, gone] = [9, 1, 2, 3, 4].map(|name| [name; 16]);
+        let listing = Listing {
+            packs: BTreeSet::from([first, second, third]),
+            moved: BTreeSet::from([(old, first), (old, second), (old, third), (old, gone), (first, third)]),
+            ..Listing::default()
+        };
+        let expected = [(old, vec![second, third, first]), (first, vec![third])];
+        assert_eq!(moves(&listing), BTreeMap::from(expected));
+    }
 }

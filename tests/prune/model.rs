@@ -222,6 +222,8 @@ impl<S: Store + 'static> World<S> {
 
     fn needed(&self, vault: &Vault) -> BTreeSet<String> {
         let reader = Reader::new(vault.clone(), 0);
+        let types = [ObjectType::Pack, ObjectType::MetaPack];
+        let is_there = |pack: &ObjectId| types.iter().any(|kind| reader.footer(*kind, pack).is_ok());
         let mut needed = BTreeSet::new();
         for address in addresses(vault) {
             let manifest = vault.load(&address).unwrap();
@@ -230,7 +232,9 @@ impl<S: Store + 'static> World<S> {
                 for number in 0..image.layout().chunks() {
                     if let vaultfs::image::disk::Place::Chunk(entry) = image.place(number).unwrap() {
                         // Where a repack has put it, if one has.
-                        let again = vault.moved_from(&entry.pack).unwrap();
+                        let mut again = vault.moved_from(&entry.pack).unwrap();
+                        // Those last that were themselves stored again.
+                        again.sort_by_key(|pack| vault.moved_from(pack).unwrap().iter().any(is_there));
                         let has = |pack: &ObjectId| {
                             let footer = reader.footer(ObjectType::Pack, pack);
                             footer.is_ok_and(|footer| footer.find(&entry.id).is_some())
