@@ -191,13 +191,7 @@ impl<S: Store + 'static> World<S> {
     pub(crate) fn settle(&self, story: &dyn Fn() -> String) {
         for round in 0.. {
             self.clock.pass(2 * HOUR);
-            // Repacking alone may go on for long: where records lead to two packs that have a chunk, the first by its random name counts
-            // as needed, also if what it has was stored again in the second.
-            let settings = Settings {
-                repack_below: if round < 2 { AT_ONCE.repack_below } else { 0 },
-                ..AT_ONCE
-            };
-            let ended = self.hand().prune(settings);
+            let ended = self.hand().prune(AT_ONCE);
             let report = ended.unwrap_or_else(|error| panic!("{}: the prune after it fails: {error}", story()));
             self.check(story);
             if round >= 3 && is_idle(&report) {
