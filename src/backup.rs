@@ -8,6 +8,7 @@ mod pages;
 mod prepared;
 mod readback;
 
+pub use crate::monitor::Environment;
 pub use files::{Excludes, Mounts, Rehash, Tag, TreeInput};
 pub use hooks::Hooks;
 
@@ -168,17 +169,6 @@ pub struct Request {
     pub jobs: usize,
     /// Commands before and after.
     pub hooks: Hooks,
-}
-
-/// What surrounds a backup: where progress goes, what the time is, and whether to stop.
-#[derive(Clone, Copy)]
-pub struct Environment<'a> {
-    /// Receives progress.
-    pub monitor: &'a dyn Monitor,
-    /// Tells the time.
-    pub clock: &'a dyn Clock,
-    /// Set to stop the backup at the next batch.
-    pub cancel: &'a AtomicBool,
 }
 
 /// What the threads of a backup share.

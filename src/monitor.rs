@@ -1,4 +1,18 @@
-//! How long work tells of its progress: a small trait, and the silent implementation.
+//! What surrounds long work: how it tells of its progress, and to whom it listens.
+
+use crate::clock::Clock;
+use std::sync::atomic::AtomicBool;
+
+/// What surrounds an operation on a vault.
+#[derive(Clone, Copy)]
+pub struct Environment<'a> {
+    /// Receives progress.
+    pub monitor: &'a dyn Monitor,
+    /// Tells the time, and waits.
+    pub clock: &'a dyn Clock,
+    /// Set to end the operation soon.
+    pub cancel: &'a AtomicBool,
+}
 
 /// Receives progress; called from many threads, must return quickly.
 pub trait Monitor: Send + Sync {

@@ -13,21 +13,21 @@ mod repack;
 mod sweep;
 mod writers;
 
+pub use crate::monitor::Environment;
 pub use error::Error;
 pub use plan::Wait;
 pub use writers::{Life, describe, who};
 
-use crate::clock::{Clock, Seconds};
+use crate::clock::Seconds;
 use crate::lease::process::Process;
 use crate::lease::{Kind, Lease};
-use crate::monitor::Monitor;
 use crate::vault::mark::MarkId;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{self, Address, Vault, pack_key};
 use gather::Facts;
 use plan::Now;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The result of a prune.
@@ -51,17 +51,6 @@ pub enum Mode {
     Run,
     /// Only say what would be done.
     DryRun,
-}
-
-/// What surrounds a prune.
-#[derive(Clone, Copy)]
-pub struct Environment<'a> {
-    /// Receives progress.
-    pub monitor: &'a dyn Monitor,
-    /// Tells the time, and waits.
-    pub clock: &'a dyn Clock,
-    /// Set to stop soon.
-    pub cancel: &'a AtomicBool,
 }
 
 /// A number of objects and their bytes in the store.
@@ -149,7 +138,7 @@ pub fn run(vault: &Vault, settings: Settings, mode: Mode, environment: Environme
     if ended.is_ok()
         && let Err(error) = vault.store().keep_reserve()
     {
-        let text = format!("no space was kept back for the next prune of a full disk: {error}");
+        let text = format!("no space, or too little, is kept back for the next prune of a full disk: {error}");
         environment.monitor.warn(&text);
     }
     ended

@@ -21,6 +21,7 @@ mod state;
 mod trees;
 mod walk;
 
+pub use crate::monitor::Environment;
 pub(crate) use crew::each;
 pub use plan::Slice;
 pub use report::{Fate, Finding, HurtBackup, HurtDisk, HurtFile, Invariant, Report, Trouble};
@@ -28,8 +29,6 @@ pub use walk::Lost;
 
 use crate::bytes::to_u64;
 use crate::chunk::{self, Reader};
-use crate::clock::Clock;
-use crate::monitor::Monitor;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::{self, Address, ChunkId, Vault};
 use rate::Rate;
@@ -37,7 +36,7 @@ use report::Notes;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Memory for pages and footers.
 const READER_CACHE: u64 = 64 << 20;
@@ -91,17 +90,6 @@ pub struct Request {
     pub state: Option<PathBuf>,
     /// By whom what is damaged is quarantined, in words; `None` to write nothing.
     pub by: Option<String>,
-}
-
-/// What surrounds a verification.
-#[derive(Clone, Copy)]
-pub struct Environment<'a> {
-    /// Receives progress.
-    pub monitor: &'a dyn Monitor,
-    /// Tells the time.
-    pub clock: &'a dyn Clock,
-    /// Set to stop at the next object.
-    pub cancel: &'a AtomicBool,
 }
 
 /// Packs and chunks that are damaged and not healed.

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("bytes", &[]),
     ("checksum", &[]),
     ("clock", &[]),
-    ("monitor", &[]),
+    ("monitor", &["clock"]),
     ("logging", &[]),
     ("store", &[]),
     ("vault", &["store"]),

@@ -34,7 +34,7 @@ pub(super) const SEVERAL: u32 = u32::MAX;
 /// What is needed of one pack.
 #[derive(Debug, Clone)]
 pub struct Uses {
-    /// In the order of [`Footer::records`].
+    /// In the order of [`Footer::records`](crate::vault::pack::Footer::records).
     records: Vec<Use>,
     needed_records: usize,
     needed_bytes: u64,
@@ -58,7 +58,7 @@ impl Uses {
         self.is_needed_whole
     }
 
-    /// Says whether any backup needs the record with this number in [`Footer::records`].
+    /// Says whether any backup needs the record with this number in [`Footer::records`](crate::vault::pack::Footer::records).
     #[must_use]
     pub fn is_needed(&self, number: usize) -> bool {
         self.records.get(number).is_some_and(|found| found.owner != 0)

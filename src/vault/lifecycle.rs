@@ -144,7 +144,12 @@ impl Vault {
             Err(Error::Store(store::Error::Io { source, .. }))
                 if source.kind() == ErrorKind::StorageFull && self.release_reserve()? =>
             {
-                self.put_record(&key, tombstone)
+                let put = self.put_record(&key, tombstone);
+                // All of it but this record goes on being kept for the prune.
+                if let Err(error) = self.store().keep_reserve() {
+                    log::debug!("less space than before is kept back: {error}");
+                }
+                put
             }
             other => other,
         };

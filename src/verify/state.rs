@@ -5,7 +5,7 @@
 
 use super::plan::rank;
 use super::{Depth, Error, Job};
-use crate::bytes::{field, fill_random, hex, to_u64};
+use crate::bytes::{field, hex, to_u64};
 use crate::checksum::Digest;
 use crate::clock::Seconds;
 use crate::vault::object::{Frame, ObjectId};
@@ -149,12 +149,12 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 fn write(path: &Path, data: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(path);
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut name = [0; 8];
-    fill_random(&mut name)?;
-    let temporary = directory.join(format!(".tmp-{}", hex(&name)));
+    // Always the same name, so that what a killed run leaves is written over. Two runs at once spoil each other's at worst: its hash tells.
+    let temporary = path.with_extension("partial");
     let written = OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
         .open(&temporary)
         .and_then(|mut file| file.write_all(data))

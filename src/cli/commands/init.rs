@@ -25,7 +25,9 @@ pub(in super::super) fn run(context: &Context, args: &args::Init) -> anyhow::Res
     let vault = Vault::create(location.create(s3::Settings::from_environment)?, config)?;
     if let Err(error) = vault.store().keep_reserve() {
         // The vault is as good without it, until its disk is full.
-        output::say(&format!("no space was kept back for a prune on a full disk: {error}"));
+        output::say(&format!(
+            "no space, or too little, is kept back for a prune on a full disk: {error}"
+        ));
     }
     output::answer(context.form, || text(&vault), || json(&vault))?;
     Ok(Code::Done)

@@ -2,7 +2,7 @@
 
 use super::LocalStore;
 use crate::store::{Error, Result};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 
 /// Name of the reserve; no key can have it.
 const RESERVE: &str = ".reserve";
-/// Bytes of the reserve: room for leases, marks and an index.
-const RESERVE_BYTES: u64 = 16 << 20;
+/// Bytes of a part of the reserve, of which as many are kept as there is space for.
+const PART_BYTES: u64 = 1 << 20;
+/// Parts of the reserve: room for leases, marks and an index.
+const PARTS: u64 = 16;
 /// What names of temporary files begin with.
 pub(super) const TEMPORARY: &str = ".tmp-";
 /// Directories inside directories that are looked into: keys have fewer components.
@@ -31,34 +33,41 @@ impl LocalStore {
         }
     }
 
-    /// Makes the reserve if there is none, or only a part of one: whoever makes it may be killed.
+    /// Makes the reserve, or completes what there is of one: whoever made it may have been killed. On a disk that is too full for it, as
+    /// much of it as there is space for is kept, and that is an error.
     pub(super) fn make_reserve(&self) -> Result<()> {
         let path = self.reserve();
         let failed = |source| self.room_error("make", &path, source);
-        match std::fs::symlink_metadata(&path) {
-            Ok(data) if data.len() >= RESERVE_BYTES => return Ok(()),
-            Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
-            Err(absent) if absent.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(failed(source)),
-        }
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = match made {
-            Err(exists) if exists.kind() == ErrorKind::AlreadyExists => return Ok(()),
-            other => other.map_err(failed)?,
-        };
-        let filled = fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)
-            .map_err(io::Error::from)
-            .and_then(|()| file.sync_all());
-        match filled {
-            Ok(()) => Ok(()),
-            Err(source) => {
-                // Half a reserve would pass for one.
-                let _ = std::fs::remove_file(&path);
-                if source.kind() == ErrorKind::Unsupported {
-                    return Ok(());
-                }
-                Err(self.room_error("fill", &path, source))
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(failed)?;
+        let there = file.metadata().map_err(failed)?.len();
+        let mut failure = None;
+        for part in (1..=PARTS).rev() {
+            let len = part.saturating_mul(PART_BYTES);
+            if len <= there {
+                break;
             }
+            let filled = fallocate(&file, FallocateFlags::empty(), 0, len).map_err(io::Error::from);
+            match filled.and_then(|()| file.sync_all()) {
+                Ok(()) => break,
+                Err(source) if source.kind() == ErrorKind::StorageFull => drop(failure.get_or_insert(source)),
+                // There is none where space cannot be kept.
+                Err(source) => {
+                    let _ = std::fs::remove_file(&path);
+                    let is_unsupported = source.kind() == ErrorKind::Unsupported;
+                    return if is_unsupported { Ok(()) } else { Err(failed(source)) };
+                }
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(source) => Err(self.room_error("fill", &path, source)),
         }
     }
 
@@ -120,6 +129,8 @@ mod tests {
     use super::*;
     use crate::store::{Key, Store};
 
+    const RESERVE_BYTES: u64 = PARTS * PART_BYTES;
+
     fn store() -> (tempfile::TempDir, LocalStore) {
         let dir = tempfile::TempDir::new().unwrap();
         let store = LocalStore::open(dir.path()).unwrap();
@@ -137,6 +148,12 @@ mod tests {
         }
         assert!(store.release_reserve().unwrap());
         assert!(!store.release_reserve().unwrap());
+        // What somebody else has put in its place is not written to.
+        let other = dir.path().join("other");
+        std::fs::write(&other, b"mine").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join(RESERVE)).unwrap();
+        store.keep_reserve().unwrap_err();
+        assert_eq!(std::fs::read(other).unwrap(), b"mine");
     }
 
     #[test]
