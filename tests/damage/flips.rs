@@ -29,6 +29,11 @@ fn two_patterns(range: Range<usize>) -> Vec<Flip> {
     range.flat_map(|at| [(at, 1 << (at % 8)), (at, 0xff)]).collect()
 }
 
+/// One bit of each byte, which one depending on the place.
+fn one_pattern(range: Range<usize>) -> Vec<Flip> {
+    range.map(|at| (at, 1 << (at % 8))).collect()
+}
+
 /// Reads every flip of a part of an object and returns those that were not found.
 fn missed(sample: &Sample, key: &Key, flips: &[Flip]) -> Vec<Flip> {
     let found = sample.read_mutants(key, flips, flip);
@@ -38,7 +43,7 @@ fn missed(sample: &Sample, key: &Key, flips: &[Flip]) -> Vec<Flip> {
 
 #[test]
 fn every_flip_in_a_pack_that_a_reader_meets_is_found() {
-    flip_packs(two_patterns);
+    flip_packs(one_pattern);
 }
 
 #[test]
