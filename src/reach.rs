@@ -16,6 +16,7 @@ use crate::chunk::{self, Reader};
 use crate::vault::map::Entry;
 use crate::vault::object::{ObjectId, ObjectType};
 use crate::vault::pack::Footer;
+use crate::vault::quarantine::Quarantined;
 use crate::vault::{Address, ChunkId, Manifest, pack_key};
 use pages::{Leads, Node, leads_of};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -76,6 +77,8 @@ pub struct Walk<'a> {
     groups: Vec<Needed>,
     /// Where chunks of a pack were stored again; those are the ones that count.
     moves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// What counts only where there is nothing else.
+    damaged: Quarantined,
     /// Packs that pages and manifests name, wherever what they mean is now.
     named: HashSet<ObjectId>,
     cancel: Option<&'a AtomicBool>,
@@ -121,6 +124,7 @@ impl<'a> Walk<'a> {
             objects: HashMap::new(),
             groups: vec![Needed::default()],
             moves: BTreeMap::new(),
+            damaged: Quarantined::default(),
             named: HashSet::new(),
             cancel: None,
         }
@@ -139,6 +143,12 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn following(self, moves: BTreeMap<ObjectId, Vec<ObjectId>>) -> Self {
         Self { moves, ..self }
+    }
+
+    /// Counts chunks that are known to be damaged where they are in another pack, too, if the walk follows to one.
+    #[must_use]
+    pub fn avoiding(self, damaged: Quarantined) -> Self {
+        Self { damaged, ..self }
     }
 
     /// Begins the next group; returns how many there were before, which is its place among [`groups`](Self::groups).
@@ -267,23 +277,34 @@ impl<'a> Walk<'a> {
         };
         let mut rest: Vec<&T> = references.iter().collect();
         let again = self.moves.get(&hint).into_iter().flatten();
-        for pack in again.chain([&hint]) {
-            let footer = match self.reader.footer(object_type, pack) {
-                Ok(footer) => footer,
-                Err(error) if error.is_loss() => continue,
-                Err(error) => return Err(error),
-            };
-            let mut here = Found::new((object_type, *pack), &footer);
-            rest.retain(|reference| match place(&footer, &entry(reference).id) {
-                Some(place) => {
-                    here.references.push(*reference);
-                    here.places.push(place);
-                    false
+        let packs: Vec<&ObjectId> = again.chain([&hint]).collect();
+        // The whole copies first: what is damaged in one pack may be whole in another.
+        for with_damaged in [false, true] {
+            for pack in &packs {
+                if rest.is_empty() {
+                    break;
                 }
-                None => true,
-            });
-            if !here.places.is_empty() {
-                looked.found.push(here);
+                let footer = match self.reader.footer(object_type, pack) {
+                    Ok(footer) => footer,
+                    Err(error) if error.is_loss() => continue,
+                    Err(error) => return Err(error),
+                };
+                let mut here = Found::new((object_type, **pack), &footer);
+                rest.retain(|reference| {
+                    let id = entry(reference).id;
+                    let is_good = with_damaged || !self.damaged.has(pack, &id);
+                    match place(&footer, &id).filter(|_| is_good) {
+                        Some(place) => {
+                            here.references.push(*reference);
+                            here.places.push(place);
+                            false
+                        }
+                        None => true,
+                    }
+                });
+                if !here.places.is_empty() {
+                    looked.found.push(here);
+                }
             }
         }
         // Moved since the records were listed, or nobody listed them, or it is nowhere.

@@ -6,7 +6,8 @@ use crate::store::Key;
 use crate::vault::lifecycle::{DELETED, LOCKS, PINS};
 use crate::vault::mark::{MARKS, MarkId, SWEEPS};
 use crate::vault::object::{ObjectId, ObjectType};
-use crate::vault::{Address, BACKUPS, Vault};
+use crate::vault::quarantine::{self, QUARANTINE};
+use crate::vault::{Address, BACKUPS, ChunkId, Vault};
 use std::collections::BTreeSet;
 
 /// The names of a vault at one moment.
@@ -31,7 +32,7 @@ pub(super) struct Listing {
     /// Where chunks of a pack were stored again: the old pack, the new one.
     pub(super) moved: BTreeSet<(ObjectId, ObjectId)>,
     /// Records of damage, by pack.
-    pub(super) quarantine: BTreeSet<(ObjectId, String)>,
+    pub(super) quarantine: BTreeSet<(ObjectId, ChunkId)>,
     /// Indexes.
     pub(super) indexes: BTreeSet<Key>,
 }
@@ -89,10 +90,8 @@ impl Listing {
             let (old, new) = rest.split_once('/')?;
             self.moved
                 .insert((crate::bytes::unhex(old)?, crate::bytes::unhex(new)?));
-        } else if let Some(rest) = text.strip_prefix("quarantine/") {
-            let (pack, chunk) = rest.split_once('/')?;
-            crate::bytes::unhex::<32>(chunk)?;
-            self.quarantine.insert((crate::bytes::unhex(pack)?, text.to_owned()));
+        } else if text.starts_with(QUARANTINE) {
+            self.quarantine.insert(quarantine::chunk_of(key)?);
         } else if let Some(rest) = text.strip_prefix(PINS) {
             rest.parse::<Address>().ok()?;
         } else {

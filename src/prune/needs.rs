@@ -23,7 +23,8 @@ impl Prune<'_> {
         let monitor = self.environment.monitor;
         let reader = Reader::new(self.vault.clone(), READER_CACHE);
         let walk = Walk::new(&reader).following(repack::moves(listing));
-        let mut walk = walk.until(self.environment.cancel);
+        let damaged = listing.quarantine.iter().copied().collect();
+        let mut walk = walk.avoiding(damaged).until(self.environment.cancel);
         monitor.begin("looking at backups", 0);
         let (deleted, there): (Vec<&Address>, Vec<&Address>) = classes
             .kept

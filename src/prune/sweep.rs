@@ -9,6 +9,7 @@ use crate::vault::index::{self, Index, MAX_INDEX};
 use crate::vault::lifecycle::{LOCKS, PINS, deleted_key};
 use crate::vault::mark::{MarkId, mark_key, sweep_key};
 use crate::vault::object::{FRAME_LEN, ObjectId, ObjectType};
+use crate::vault::quarantine;
 use crate::vault::{self, Address, index_key, manifest_key, pack_key, random_id};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -182,9 +183,9 @@ fn forget(remover: &mut Remover<'_>, facts: &Facts, removed: &HashSet<ObjectId>)
             remover.remove(&Key::new(key).map_err(vault::Error::from)?)?;
         }
     }
-    for (pack, key) in &listing.quarantine {
+    for (pack, id) in &listing.quarantine {
         if !is_there(pack) && !is_needed(pack) {
-            remover.remove(&Key::new(key.clone()).map_err(vault::Error::from)?)?;
+            remover.remove(&quarantine::key(pack, id)?)?;
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::vault::item::{ChunkRef, Kind as ItemKind, chunk_key, first_key};
 use crate::vault::manifest::{Tree, TreeStatistics, tests::sample};
 use crate::vault::map::{Entry, LIST_PAGES, PAGE_CHUNKS, Page, PageList, PageRef, page_id};
 use crate::vault::pack::Builder;
+use crate::vault::quarantine::WHOLE;
 use crate::vault::tree_page::{self, Child};
 use crate::vault::{Content, Disk, ResourceKind, Statistics, Vault, new_config};
 
@@ -374,4 +375,28 @@ fn what_was_stored_again_is_needed_where_it_is_now_and_nowhere_else() {
         needed,
         HashSet::from([&(ObjectType::Pack, OTHER), &(ObjectType::MetaPack, META)])
     );
+}
+
+#[test]
+fn a_copy_that_is_known_to_be_damaged_counts_only_if_there_is_no_other() {
+    let mut build = Build::new();
+    let both = build.chunk(1, DATA);
+    build.chunk(1, OTHER);
+    let here = build.chunk(2, DATA);
+    let (page, _) = build.page(2, &[both, here]);
+    let reader = build.reader();
+    for (damaged, expected) in [
+        (vec![], (1, 1)),
+        (vec![(OTHER, both.id)], (2, 0)),
+        (vec![(OTHER, WHOLE)], (2, 0)),
+        (vec![(OTHER, both.id), (DATA, both.id)], (1, 1)),
+        (vec![(DATA, here.id)], (1, 1)),
+    ] {
+        let walk = Walk::new(&reader).following(BTreeMap::from([(DATA, vec![OTHER])]));
+        let mut walk = walk.avoiding(damaged.iter().copied().collect());
+        walk.backup(&address(), &disk(2, 0, vec![page]), Doubt::KeepPacks)
+            .unwrap();
+        let needed = |pack| walk.uses(&(ObjectType::Pack, pack)).map_or(0, Uses::needed_records);
+        assert_eq!((needed(DATA), needed(OTHER)), expected, "{damaged:?}");
+    }
 }

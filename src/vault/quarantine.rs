@@ -49,6 +49,16 @@ impl Quarantined {
     }
 }
 
+impl FromIterator<(ObjectId, ChunkId)> for Quarantined {
+    fn from_iter<T: IntoIterator<Item = (ObjectId, ChunkId)>>(chunks: T) -> Self {
+        let mut all = Self::default();
+        for (pack, id) in chunks {
+            all.0.entry(pack).or_default().insert(id);
+        }
+        all
+    }
+}
+
 /// The pack and the chunk that a key is about; `None` if it is no such key.
 #[must_use]
 pub fn chunk_of(key: &Key) -> Option<(ObjectId, ChunkId)> {
@@ -56,7 +66,11 @@ pub fn chunk_of(key: &Key) -> Option<(ObjectId, ChunkId)> {
     Some((unhex(pack)?, ChunkId(unhex(id)?)))
 }
 
-fn key(pack: &ObjectId, id: &ChunkId) -> Result<Key> {
+/// The key of the record about a chunk in a pack.
+///
+/// # Errors
+/// `Store` if it were no key, which it is.
+pub fn key(pack: &ObjectId, id: &ChunkId) -> Result<Key> {
     Ok(Key::new(format!("{QUARANTINE}{}/{}", hex(pack), hex(&id.0)))?)
 }
 
@@ -93,11 +107,7 @@ impl Vault {
     /// # Errors
     /// `Store` if the listing is not complete.
     pub fn quarantined(&self) -> Result<Quarantined> {
-        let mut all = Quarantined::default();
-        for (pack, id) in self.store().list(QUARANTINE)?.iter().filter_map(chunk_of) {
-            all.0.entry(pack).or_default().insert(id);
-        }
-        Ok(all)
+        Ok(self.store().list(QUARANTINE)?.iter().filter_map(chunk_of).collect())
     }
 }
 
