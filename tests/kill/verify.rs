@@ -5,7 +5,7 @@ use crate::common::kills::{self, KILLED, Place, is_below, under_strace};
 use crate::common::packs::damage;
 use crate::common::program::{self, stderr, vaultfs};
 use crate::common::trace::{self, Call};
-use crate::common::{Random, copy_files, files, have, scratch, temporary_files};
+use crate::common::{Random, copy_files, files, have, scratch};
 use crate::scene::{back_up, every_stage, objects};
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
@@ -103,17 +103,14 @@ impl Desk {
 
     fn left(&self) -> Left {
         let kept = if self.cache().exists() {
-            files(&self.cache()).len()
+            files(&self.cache())
         } else {
-            0
+            Vec::new()
         };
-        let temporary = if kept > 0 {
-            temporary_files(&self.cache()).len()
-        } else {
-            0
-        };
+        let is_partial = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "partial");
+        let temporary = kept.iter().filter(is_partial).count();
         Left {
-            goes_on: kept > temporary,
+            goes_on: kept.len() > temporary,
             quarantined: objects(&self.vault()).contains_key("quarantine"),
             temporary,
         }
